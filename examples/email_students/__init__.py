@@ -1,0 +1,1 @@
+"""Melange's own example: mail every student of a program, in batches, from one click of an admin."""

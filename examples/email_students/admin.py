@@ -1,0 +1,18 @@
+"""Programs and students in Django's admin."""
+
+from django.contrib import admin
+
+from examples.email_students.models import Program, Student
+
+
+@admin.register(Program)
+class ProgramAdmin(admin.ModelAdmin):
+    list_display = ("name", "slug")
+    prepopulated_fields = {"slug": ("name",)}  # noqa: RUF012 - Django's own way to say it
+
+
+@admin.register(Student)
+class StudentAdmin(admin.ModelAdmin):
+    list_display = ("name", "email", "program")
+    list_filter = ("program",)
+    search_fields = ("name", "email")

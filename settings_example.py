@@ -1,0 +1,162 @@
+"""Settings of the example project: they work as they are, and each one is there to copy from.
+
+What differs from machine to machine comes from the environment:
+
+    SECRET_KEY           signs sessions and the library's own messages; set your own wherever others can reach the site
+    DEBUG                "1" (default here) or "0"
+    DATABASE_PATH        the SQLite file; default db.sqlite3 beside this file
+    EMAIL_PORT           port of the SMTP server on this machine; default 1025
+    TASKS_LEASE_SECONDS  SOC_TASKS["LEASE_SECONDS"]
+    TASKS_RUNSERVER      SOC_TASKS["RUNSERVER"], "1" (default) or "0"
+"""
+
+import os
+from pathlib import Path
+
+import django
+
+BASE_DIR = Path(__file__).resolve().parent
+
+# --- The site ---------------------------------------------------------------------------------------------------------
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "for development only: set SECRET_KEY where others can reach this site")
+DEBUG = os.environ.get("DEBUG", "1") == "1"
+# The first entry is also the Host header of tasks that the embedded engine runs.
+ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+ROOT_URLCONF = "urls"
+
+INSTALLED_APPS = [
+    # Before django.contrib.staticfiles, because both extend `runserver` and the first one found is run.
+    "soc_tasks",
+    "soc_tasks.engine",  # the embedded engine's own tables; leave it out on Cloud Tasks
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "examples.email_students",
+    "examples.gazetteer",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "examples" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# The site and the engine share one SQLite file, so that a task can be queued in the same transaction as what it is for.
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("DATABASE_PATH", BASE_DIR / "db.sqlite3"),
+        "OPTIONS": {
+            # A transaction takes the write lock when it begins and waits for it. The default takes it at the first
+            # write, and fails at once ("database is locked") if another connection wrote since the first read.
+            "transaction_mode": "IMMEDIATE",
+            # Seconds to wait for that lock.
+            "timeout": 20,
+            # WAL: readers and the one writer do not wait for each other. synchronous=NORMAL: the crash of a process
+            # loses nothing, a power cut may lose the last moments before it (never consistency). FULL, the default,
+            # saves these too, and costs a flush to the disk for each commit.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    },
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Mail goes to an SMTP server on this machine; `make demo` and `make serve` start one.
+if django.VERSION >= (6, 1):
+    MAILERS = {
+        "default": {
+            "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+            "OPTIONS": {"host": "127.0.0.1", "port": int(os.environ.get("EMAIL_PORT", "1025")), "timeout": 10},
+        },
+    }
+else:
+    EMAIL_HOST = "127.0.0.1"
+    EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "1025"))
+    EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = "Program office <office@example.org>"
+
+STATIC_URL = "static/"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# --- soc_tasks --------------------------------------------------------------------------------------------------------
+
+# Queues beside "default", which is always there. Numbers may be strings, too.
+CLOUD_TASKS_QUEUES = [
+    {
+        "name": "mail",
+        "rate_per_second": 500,  # tasks started in a second
+        "rate_max_concurrent": 2,  # tasks running at one time, over all workers
+        "retry_max_attempts": 50,  # then it is a dead letter; default 100, -1 without limit
+    },
+]
+
+# Only on Cloud Tasks: where the queues live.
+# CLOUD_TASKS_PROJECT_ID = "my-project"
+# CLOUD_TASKS_LOCATION = "europe-west1"
+
+# Every key with its default; leave out what you do not change.
+SOC_TASKS = {
+    # "embedded": rows in DATABASE, run by `manage.py tasks run`. "cloud_tasks": Google Cloud Tasks. "memory": tests.
+    "BACKEND": "embedded",
+    # The alias that holds the engine's tables and the library's own.
+    "DATABASE": "default",
+    # Host header of tasks run in process; None takes the first concrete entry of ALLOWED_HOSTS.
+    "HOST": None,
+    # Seconds after which a slice of an iteration hands over to the next; None: 25, on App Engine 570.
+    "SLICE_SECONDS": None,
+    # Seconds without a heartbeat after which a worker's tasks go to others. Longer than any pause of a healthy process.
+    "LEASE_SECONDS": float(os.environ.get("TASKS_LEASE_SECONDS", "30")),
+    # Seconds for which a name that you chose stays taken after its task has ended.
+    "TOMBSTONE_SECONDS": 86400.0,
+    # Days for which receipts, ended iterations, dead letters and undelivered tasks are kept.
+    "RETENTION_DAYS": 31.0,
+    # Whether `manage.py runserver` runs due tasks by itself.
+    "RUNSERVER": os.environ.get("TASKS_RUNSERVER", "1") == "1",
+    # cloud_tasks: "app_engine" or "http" (Cloud Run or any other service).
+    "TARGET": "app_engine",
+    # http target: base URL of this service, https://….
+    "URL": None,
+    # http target: the account whose OIDC token is sent and demanded, and the token's audience (None: URL).
+    "SERVICE_ACCOUNT": None,
+    "AUDIENCE": None,
+    # cloud_tasks: whether tasks stay on the version that queued them; else they go to the latest.
+    "PIN_VERSION": False,
+    # Where payloads, runs, outbox and dead letters live: "django" (its database) or "datastore".
+    "STATE": "django",
+    # More packages whose functions may be deferred, beside those of INSTALLED_APPS.
+    "DEFERRABLE": (),
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # INFO has a line for each task's end, WARNING only what went wrong.
+    "loggers": {"soc_tasks": {"handlers": ["console"], "level": "INFO"}},
+}

@@ -1,0 +1,16 @@
+"""The library's Django app: ready() registers system checks, nothing more."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class SocTasksConfig(AppConfig):
+    """Tasks as ordinary views."""
+
+    name = "soc_tasks"
+    verbose_name = "Tasks"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks."""

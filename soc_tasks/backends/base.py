@@ -1,0 +1,72 @@
+"""The contract of a backend: it takes tasks, and calls them back as POSTs, at least once each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from soc_tasks import signals
+from soc_tasks.conf import get_queues
+from soc_tasks.errors import NotSupportedError, QueueNotFoundError, TaskTooLargeError
+from soc_tasks.values import Task
+
+#: The largest serialized task that Cloud Tasks accepts (recorded byte-exact from the service); the same everywhere.
+MAX_TASK_BYTES = 1_048_569
+
+
+class BaseBackend(ABC):
+    """Takes tasks. Subclasses write `enqueue`; `submit` does what is the same for all."""
+
+    #: Whether `service`, `version` and `instance` mean something here.
+    supports_routing: ClassVar[bool] = False
+
+    def submit(self, tasks: Sequence[Task], using: str | None = None) -> None:
+        """Check `tasks`, hand them over, and tell those who listen.
+
+        Args:
+            tasks: what is to be queued; all or none.
+            using: database alias whose open atomic block the tasks belong to; None: the backend's own.
+
+        Raises:
+            TaskTooLargeError: a task is over 1,048,569 bytes.
+            QueueNotFoundError: a queue does not exist.
+            TaskAlreadyExistsError: a chosen name is taken.
+            NotSupportedError: a task asks for routing where there is none.
+        """
+        for task in tasks:
+            self.check_queue(task.queue)
+            size = len(task.path) + len(task.body) + sum(len(k) + len(v) for k, v in task.headers.items())
+            if size > MAX_TASK_BYTES:
+                raise TaskTooLargeError(
+                    f"The task for {task.path} has {size:,} bytes; a queue takes at most {MAX_TASK_BYTES:,}. "
+                    "Keep the data in the database and pass its key."
+                )
+            if not self.supports_routing and (task.service or task.version or task.instance):
+                raise NotSupportedError(
+                    f"{type(self).__name__} runs tasks in this service only: service, version and instance "
+                    "need the backend cloud_tasks."
+                )
+        self.enqueue(tasks, using)
+        for task in tasks:
+            signals.task_enqueued.send(sender=type(self), task=task)
+
+    def check_queue(self, name: str) -> None:
+        """Raise QueueNotFoundError unless the queue `name` exists."""
+        if name not in get_queues():
+            raise QueueNotFoundError(
+                f"There is no queue {name!r}. Known are {', '.join(sorted(get_queues()))}; "
+                "more are made by CLOUD_TASKS_QUEUES."
+            )
+
+    @abstractmethod
+    def enqueue(self, tasks: Sequence[Task], using: str | None) -> None:
+        """Take `tasks`, all or none; inside an atomic block of `using` they exist if and only if it commits."""
+
+    def shares_transaction(self, alias: str) -> bool:
+        """Tell whether a task enqueued in a transaction of `alias` commits with it."""
+        return False
+
+    def relay(self) -> int:
+        """Hand over what waits in the outboxes; return how many tasks that were."""
+        return 0

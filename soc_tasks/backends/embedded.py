@@ -1,0 +1,113 @@
+"""The embedded backend: tasks are rows of the site's own database, and its own worker calls them (engine/)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from soc_tasks.backends.base import BaseBackend
+from soc_tasks.conf import get_settings
+from soc_tasks.engine import hooks
+from soc_tasks.engine.records import QueueRecord, TaskRecord
+from soc_tasks.engine.store import get_store
+from soc_tasks.engine.store.base import Store
+from soc_tasks.errors import TaskAlreadyExistsError
+from soc_tasks.values import Task
+
+
+class EmbeddedBackend(BaseBackend):
+    """Keeps tasks on `SOC_TASKS["DATABASE"]`; those of another alias go there by an outbox."""
+
+    def __init__(self) -> None:
+        register_hooks()
+
+    @property
+    def store(self) -> Store:
+        """Return the store that holds the tasks."""
+        return get_store(get_settings().database)
+
+    def enqueue(self, tasks: Sequence[Task], using: str | None) -> None:
+        """Take `tasks`, all or none, in the open transaction of `using` if there is one."""
+        alias = get_settings().database
+        if using is None or using == alias:
+            get_store(alias).add(tasks)
+            return
+        from soc_tasks.backends import outbox  # noqa: PLC0415 - brings models along
+
+        if taken := self.store.find_taken(tasks):
+            names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
+            raise TaskAlreadyExistsError(f"These names exist already, or existed a short while ago: {names}.")
+        outbox.hold(tasks, using, self.accept)
+
+    def accept(self, tasks: Sequence[Task]) -> None:
+        """Take tasks of the outbox over; a name that is taken is a task that came already."""
+        self.store.accept(tasks)
+
+    def shares_transaction(self, alias: str) -> bool:
+        """Tell whether a task enqueued in a transaction of `alias` commits with it."""
+        return alias == get_settings().database
+
+    def relay(self) -> int:
+        """Hand over what waits in the outboxes."""
+        from soc_tasks.backends import outbox  # noqa: PLC0415 - brings models along
+
+        return outbox.relay(self.accept)
+
+    # What commands and the console ask.
+
+    def list_queues(self) -> list[QueueRecord]:
+        """Return the queues that have tasks or a state, by name."""
+        return self.store.list_queues()
+
+    def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:
+        """Return tasks without their bodies: running ones, then by when they are due."""
+        return self.store.list_tasks(queue, limit=limit)
+
+    def get_task(self, queue: str, name: str) -> TaskRecord | None:
+        """Return one task, or None."""
+        return self.store.get_task(queue, name)
+
+    def run_now(self, queue: str, name: str) -> bool:
+        """Run a task at once, past pause and rates; False: there is none that waits."""
+        return self.store.run_now(queue, name)
+
+    def delete_task(self, queue: str, name: str) -> bool:
+        """Delete a task, running or not; its chosen name stays taken for a while. False: there is none."""
+        return self.store.delete(queue, name)
+
+    def pause(self, queue: str) -> None:
+        """Keep a queue's tasks back until it is resumed."""
+        self.store.set_paused(queue, True)
+
+    def resume(self, queue: str) -> None:
+        """Let a paused queue run again."""
+        self.store.set_paused(queue, False)
+
+    def purge(self, queue: str) -> int:
+        """Delete the tasks that are in a queue now; return how many there were."""
+        return self.store.purge(queue)
+
+
+def register_hooks() -> None:
+    """Tell the engine who keeps dead letters, sweeps, and knows how far a slice has come."""
+    hooks.register(exhausted=_exhausted, upkeep=_upkeep, progress=_progress)
+
+
+def _exhausted(task: Task, attempts: int, status: int) -> None:
+    from soc_tasks.state import get_state  # noqa: PLC0415 - brings models along
+
+    get_state().task_exhausted(task, attempts, status)
+
+
+def _upkeep() -> None:
+    from soc_tasks.backends import get_backend  # noqa: PLC0415 - get_backend() makes what registers this
+    from soc_tasks.state import get_state  # noqa: PLC0415 - brings models along
+
+    get_backend().relay()
+    get_state().sweep()
+
+
+def _progress(task: Task) -> str:
+    from soc_tasks.state import get_state  # noqa: PLC0415 - brings models along
+
+    tell = getattr(get_state(), "task_progress", None)
+    return "" if tell is None else str(tell(task))

@@ -1,0 +1,104 @@
+"""A backend for tests: tasks wait in a list of this process and run when the test says so.
+
+Inside an atomic block a task waits for the commit. Under Django's TestCase, whose own transaction never commits, what
+would have been committed counts: Django keeps its on-commit hooks by savepoint, and drops those of a rollback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db import connections, transaction
+
+from soc_tasks.backends.base import BaseBackend
+from soc_tasks.conf import get_settings
+from soc_tasks.errors import ConfigurationError, TaskAlreadyExistsError
+from soc_tasks.values import Task
+
+
+class _Pending:
+    """Tasks of an open transaction; called by Django when it commits."""
+
+    def __init__(self, backend: MemoryBackend, tasks: list[Task]) -> None:
+        self.backend = backend
+        self.tasks = tasks
+
+    def __call__(self) -> None:
+        """Queue the tasks, once."""
+        tasks, self.tasks = self.tasks, []
+        self.backend.tasks.extend(tasks)
+
+
+class MemoryBackend(BaseBackend):
+    """Keeps tasks in order of arrival.
+
+    Attributes:
+        tasks: what is queued and committed.
+        names: the chosen names that were used, by queue.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.names: set[tuple[str, str]] = set()
+
+    def enqueue(self, tasks: Sequence[Task], using: str | None) -> None:
+        """Take `tasks`, at once or with the open transaction of `using`."""
+        alias = using or get_settings().database
+        if alias not in connections:
+            raise ConfigurationError(f"using={alias!r} is no alias of DATABASES; known are {', '.join(connections)}.")
+        self.collect()
+        taken = self.names | {(task.queue, task.name) for task in self._waiting() if task.named}
+        for task in tasks:
+            if task.named and (task.queue, task.name) in taken:
+                raise TaskAlreadyExistsError(f"The name {task.name!r} was used before in queue {task.queue!r}.")
+            taken.add((task.queue, task.name))
+        if connections[alias].in_atomic_block:
+            transaction.on_commit(_Pending(self, list(tasks)), using=alias)
+        else:
+            self.tasks.extend(tasks)
+
+    def shares_transaction(self, alias: str) -> bool:
+        """Tell that a task commits with any alias: nothing outlives the process here."""
+        return True
+
+    def collect(self) -> None:
+        """Queue what is committed, or would be but for the transaction of a TestCase."""
+        for pending in self._pending(committed=True):
+            pending()
+        self.names.update((task.queue, task.name) for task in self.tasks if task.named)
+
+    def clear(self) -> None:
+        """Forget all tasks and names, also those of open transactions."""
+        for pending in self._pending(committed=False):
+            pending.tasks = []
+        self.tasks.clear()
+        self.names.clear()
+
+    def _waiting(self) -> Iterator[Task]:
+        yield from self.tasks
+        for pending in self._pending(committed=False):
+            yield from pending.tasks
+
+    @staticmethod
+    def _pending(*, committed: bool) -> list[_Pending]:
+        found = []
+        connection: Any  # run_on_commit and atomic_blocks are not in the stubs as they are
+        for connection in connections.all(initialized_only=True):
+            open_savepoints = _open_savepoints(connection)
+            for savepoints, hook, _ in connection.run_on_commit:
+                if not isinstance(hook, _Pending):
+                    continue
+                if not committed or (open_savepoints is not None and not savepoints & open_savepoints):
+                    found.append(hook)
+        return found
+
+
+def _open_savepoints(connection: Any) -> set[str] | None:
+    """Return the savepoints that the code under test has open; None if its outermost block is a real transaction."""
+    blocks = connection.atomic_blocks
+    outer = sum(1 for block in blocks if block._from_testcase)
+    if outer == 0:
+        return None if blocks else set()
+    # The outermost block opens a transaction, each further one a savepoint (or None, where it asked for none).
+    return {savepoint for savepoint in connection.savepoint_ids[outer - 1 :] if savepoint}

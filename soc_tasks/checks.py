@@ -1,0 +1,142 @@
+"""System checks: what would keep tasks from running, said before they are needed.
+
+Each has an id and a line in docs/reference/checks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import Error as DatabaseError
+from django.db import connections
+from django.http.request import split_domain_port, validate_host
+
+from soc_tasks.conf import find_problems, get_queues, get_settings
+from soc_tasks.errors import ConfigurationError
+
+DOCS = "See docs/reference/checks.md#{}."
+
+
+def _settings_are_good() -> bool:
+    try:
+        get_settings()
+        get_queues()
+    except ConfigurationError:
+        return False
+    return True
+
+
+@register()
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """E001, E002: SOC_TASKS and CLOUD_TASKS_QUEUES can be read."""
+    found: list[CheckMessage] = [
+        Error(problem, hint=DOCS.format("soc_taskse001"), id="soc_tasks.E001")
+        for problem in find_problems(getattr(django_settings, "SOC_TASKS", {}))
+    ]
+    try:
+        get_queues()
+    except ConfigurationError as error:
+        found.append(Error(str(error), hint=DOCS.format("soc_taskse002"), id="soc_tasks.E002"))
+    if not found and get_settings().database not in connections:
+        found.append(
+            Error(
+                f"SOC_TASKS['DATABASE'] is {get_settings().database!r}, which is no alias of DATABASES.",
+                hint=DOCS.format("soc_taskse003"),
+                id="soc_tasks.E003",
+            )
+        )
+    return found
+
+
+@register()
+def check_apps(**_: Any) -> list[CheckMessage]:
+    """E004: the embedded engine's app is installed."""
+    if not _settings_are_good() or get_settings().backend != "embedded" or apps.is_installed("soc_tasks.engine"):
+        return []
+    return [
+        Error(
+            "The embedded engine's tables are not installed.",
+            hint='Add "soc_tasks.engine" to INSTALLED_APPS and run migrate. ' + DOCS.format("soc_taskse004"),
+            id="soc_tasks.E004",
+        )
+    ]
+
+
+@register()
+def check_host(**_: Any) -> list[CheckMessage]:
+    """W001: the site lets in-process dispatch through."""
+    if not _settings_are_good() or get_settings().backend != "embedded":
+        return []
+    from soc_tasks.engine.dispatch import dispatch_host  # loads Django's handlers
+
+    host = dispatch_host()
+    allowed = django_settings.ALLOWED_HOSTS
+    if django_settings.DEBUG and not allowed:
+        allowed = [".localhost", "127.0.0.1", "[::1]"]
+    domain, _port = split_domain_port(host)
+    if domain and validate_host(domain, allowed):
+        return []
+    return [
+        Warning(
+            f"In-process dispatch calls the site as {host!r}, which ALLOWED_HOSTS refuses: every task would get a 400.",
+            hint="Set SOC_TASKS['HOST'] to a name that ALLOWED_HOSTS holds. " + DOCS.format("soc_tasksw001"),
+            id="soc_tasks.W001",
+        )
+    ]
+
+
+@register()
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """W002: no middleware of Django's redirects tasks away."""
+    if not _settings_are_good() or get_settings().backend != "embedded":
+        return []
+    from soc_tasks.engine.dispatch import dispatch_host
+
+    found: list[CheckMessage] = []
+    host = dispatch_host()
+    installed = set(django_settings.MIDDLEWARE)
+    if (
+        "django.middleware.common.CommonMiddleware" in installed
+        and django_settings.PREPEND_WWW
+        and not host.startswith("www.")
+    ):
+        found.append(
+            Warning(
+                f"PREPEND_WWW would redirect tasks, which are dispatched to {host!r}.",
+                hint=f"Set SOC_TASKS['HOST'] to 'www.{host}'. " + DOCS.format("soc_tasksw002"),
+                id="soc_tasks.W002",
+            )
+        )
+    return found
+
+
+@register(Tags.database)
+def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W003: the tables are there. Runs where databases are checked: migrate, and check --database."""
+    if not databases or not _settings_are_good() or get_settings().database not in databases:
+        return []
+    alias = get_settings().database
+    wanted = {
+        model._meta.db_table
+        for label in ("soc_tasks", "soc_tasks_engine")
+        if label in apps.app_configs
+        for model in apps.get_app_config(label).get_models()
+    }
+    try:
+        missing = wanted - set(connections[alias].introspection.table_names())
+    except DatabaseError:
+        # The database cannot be reached: that is said elsewhere, and louder.
+        return []
+    if not missing:
+        return []
+    return [
+        Warning(
+            f"The database {alias!r} lacks the tables {', '.join(sorted(missing))}.",
+            hint=f"Run manage.py migrate --database {alias}. " + DOCS.format("soc_tasksw003"),
+            id="soc_tasks.W003",
+        )
+    ]

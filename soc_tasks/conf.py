@@ -1,0 +1,201 @@
+"""Settings: one frozen value, read from `settings.SOC_TASKS`, each key typed, defaulted and checked.
+
+Nothing here is read at import. `override_settings` works: the cache is dropped when a setting changes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+from soc_tasks.errors import ConfigurationError
+from soc_tasks.values import DEFAULT_RETRY, QueueOptions, RetryOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The keys of `SOC_TASKS`, in lower case."""
+
+    #: "embedded", "cloud_tasks", "memory" (tests) or the dotted path of a backend.
+    backend: str = "embedded"
+    #: The alias that holds the engine's tables and the library's own.
+    database: str = "default"
+    #: Host header of in-process dispatch; None takes the first concrete entry of ALLOWED_HOSTS.
+    host: str | None = None
+    #: Seconds after which a slice of an iteration hands over to the next; None: 25, on App Engine 570.
+    slice_seconds: float | None = None
+    #: Seconds without a heartbeat after which a worker's tasks and shards go to others.
+    lease_seconds: float = 30.0
+    #: Seconds for which a chosen task name stays taken after the task has ended (Cloud Tasks: up to 24 hours).
+    tombstone_seconds: float = 86400.0
+    #: Days for which receipts, ended iterations, dead letters and undelivered tasks are kept (Cloud Tasks: 31).
+    retention_days: float = 31.0
+    #: Whether `manage.py runserver` runs due tasks by itself (embedded backend).
+    runserver: bool = True
+    #: cloud_tasks: "app_engine" or "http".
+    target: str = "app_engine"
+    #: http target: base URL of this service.
+    url: str | None = None
+    #: http target: the account whose OIDC token is sent and demanded.
+    service_account: str | None = None
+    #: http target: audience of that token; None takes `url`.
+    audience: str | None = None
+    #: cloud_tasks: whether tasks stay on the running version; else they go to the latest.
+    pin_version: bool = False
+    #: "django" or "datastore": where payloads, runs, outbox and dead letters live.
+    state: str = "django"
+    #: More packages whose functions may be deferred.
+    deferrable: tuple[str, ...] = ()
+
+    @property
+    def effective_slice_seconds(self) -> float:
+        """Return the length of a slice in seconds, by the platform where none is set."""
+        if self.slice_seconds is not None:
+            return self.slice_seconds
+        # gunicorn ends a request after 30 s; App Engine gives a task 10 minutes (djangae stops at 9.5).
+        return 570.0 if os.environ.get("GAE_ENV") == "standard" and self.backend == "cloud_tasks" else 25.0
+
+
+_CHOICES = {"target": ("app_engine", "http"), "state": ("django", "datastore")}
+_POSITIVE = ("slice_seconds", "lease_seconds", "tombstone_seconds", "retention_days")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "bool": (bool,),
+    "tuple[str, ...]": (tuple, list),
+}
+
+
+def _is_of(value: Any, kinds: tuple[type, ...]) -> bool:
+    # True is an int to Python, and no number of seconds.
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def find_problems(given: Any) -> list[str]:
+    """Return what is wrong with a `SOC_TASKS` value, a sentence each."""
+    if not isinstance(given, Mapping):
+        return [f"SOC_TASKS must be a dict, not {type(given).__name__}."]
+    known = {field.name.upper(): str(field.type) for field in fields(Settings)}
+    problems = []
+    for key, value in given.items():
+        if key not in known:
+            problems.append(f"SOC_TASKS[{key!r}] is no setting of soc_tasks; it knows {', '.join(sorted(known))}.")
+            continue
+        name, kinds = key.lower(), _TYPES[known[key]]
+        if not _is_of(value, kinds):
+            problems.append(f"SOC_TASKS[{key!r}] must be of type {known[key]}, not {value!r}.")
+        elif name in _CHOICES and value not in _CHOICES[name]:
+            problems.append(f"SOC_TASKS[{key!r}] must be one of {', '.join(_CHOICES[name])}, not {value!r}.")
+        elif name in _POSITIVE and value is not None and not 0 < value < float("inf"):
+            problems.append(f"SOC_TASKS[{key!r}] must be above 0, not {value!r}.")
+        elif known[key].startswith("tuple") and not all(isinstance(item, str) for item in value):
+            problems.append(f"SOC_TASKS[{key!r}] must hold strings only, not {value!r}.")
+    return problems
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the settings in force.
+
+    Raises:
+        ConfigurationError: a key is unknown or a value is not of its type.
+    """
+    given = getattr(django_settings, "SOC_TASKS", {})
+    if problems := find_problems(given):
+        raise ConfigurationError(" ".join(problems))
+    values: dict[str, Any] = {
+        key.lower(): tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
+    return Settings(**values)
+
+
+#: The options of a queue in CLOUD_TASKS_QUEUES, and whether each is a whole number.
+_QUEUE_NUMBERS = {
+    "rate_per_second": False,
+    "rate_max_concurrent": True,
+    "retry_max_attempts": True,
+    "retry_max_retry_duration": False,
+    "retry_min_backoff": False,
+    "retry_max_backoff": False,
+    "retry_max_doublings": True,
+}
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
+
+
+def _read_queue(given: Any) -> QueueOptions:
+    """Turn one entry of CLOUD_TASKS_QUEUES into a value; numbers may be strings, as in djangae's documentation."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        raise ConfigurationError(f"Each entry of CLOUD_TASKS_QUEUES must be a dict with a name, not {given!r}.")
+    name = given["name"]
+    if not _QUEUE_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"CLOUD_TASKS_QUEUES: {name!r} is no queue name; it must match [A-Za-z0-9-] and have 1 to 100 characters."
+        )
+    if unknown := set(given) - set(_QUEUE_NUMBERS) - {"name"}:
+        raise ConfigurationError(
+            f"CLOUD_TASKS_QUEUES: queue {name!r} has unknown options {', '.join(sorted(unknown))}; "
+            f"known are {', '.join(sorted(_QUEUE_NUMBERS))}."
+        )
+    numbers: dict[str, Any] = {}
+    for option, whole in _QUEUE_NUMBERS.items():
+        value = given.get(option)
+        if value is None:
+            continue
+        try:
+            numbers[option] = int(value) if whole else float(value)
+            if isinstance(value, bool) or (whole and float(value) != numbers[option]):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
+            kind = "a whole number" if whole else "a number"
+            raise ConfigurationError(
+                f"CLOUD_TASKS_QUEUES: {option} of queue {name!r} must be {kind}, not {value!r}."
+            ) from None
+    for option in ("rate_per_second", "rate_max_concurrent"):
+        if option in numbers and not 0 < numbers[option] < float("inf"):
+            raise ConfigurationError(f"CLOUD_TASKS_QUEUES: {option} of queue {name!r} must be above 0.")
+    retry = {option.removeprefix("retry_"): numbers[option] for option in numbers if option.startswith("retry_")}
+    try:
+        return QueueOptions(
+            name=name,
+            rate_per_second=numbers.get("rate_per_second"),
+            rate_max_concurrent=numbers.get("rate_max_concurrent"),
+            retry=RetryOptions(**retry).over(DEFAULT_RETRY),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"CLOUD_TASKS_QUEUES: queue {name!r}: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def get_queues() -> Mapping[str, QueueOptions]:
+    """Return the queues of CLOUD_TASKS_QUEUES by name; "default" exists without being configured.
+
+    Raises:
+        ConfigurationError: an entry is malformed, or a name stands twice.
+    """
+    queues: dict[str, QueueOptions] = {}
+    for given in getattr(django_settings, "CLOUD_TASKS_QUEUES", None) or ():
+        queue = _read_queue(given)
+        if queue.name in queues:
+            raise ConfigurationError(f"CLOUD_TASKS_QUEUES: queue {queue.name!r} stands there twice.")
+        queues[queue.name] = queue
+    queues.setdefault("default", QueueOptions(name="default"))
+    return queues
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "SOC_TASKS":
+        get_settings.cache_clear()
+    elif setting == "CLOUD_TASKS_QUEUES":
+        get_queues.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="soc_tasks.conf")

@@ -1,0 +1,100 @@
+"""The engine's tables. At run time they are read and written by hand-written SQL (store/), not through these models.
+
+Times are whole microseconds since the epoch, UTC. Counters have defaults in the database, so that a process of an
+older release, which does not know a newer column, can go on writing rows.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+
+class QueuedTask(models.Model):
+    """A task that waits or runs, or the name of one that ended a short while ago."""
+
+    queue = models.CharField(max_length=100)
+    name = models.CharField(max_length=500)
+    #: 0 waits, 1 is in a worker's hands, 2 ended (its name is kept until `due`), 3 waits for a process of its own.
+    state = models.SmallIntegerField(db_default=0)
+    #: When it may run; 0: at once, past pause and rates.
+    due = models.BigIntegerField()
+    #: Id of the worker that has it.
+    owner = models.BigIntegerField(null=True)
+    path = models.TextField()
+    script_name = models.TextField(db_default="")
+    headers = models.TextField()
+    body = models.BinaryField()
+    #: dispatch_deadline, retry, service, version, instance, as far as they are set, as JSON; "" if none is.
+    options = models.TextField(db_default="")
+    start_id = models.CharField(max_length=32)
+    named = models.BooleanField(db_default=False)
+    created = models.BigIntegerField()
+    attempts = models.IntegerField(db_default=0)
+    responses = models.IntegerField(db_default=0)
+    first_attempt = models.BigIntegerField(null=True)
+    #: HTTP status of the last answer; 504: there was none in time.
+    status = models.SmallIntegerField(null=True)
+    #: How often in a row it was answered with "busy", which counts as no attempt.
+    busy = models.IntegerField(db_default=0)
+    #: How often in a row a process died while it ran nothing but this task.
+    crashes = models.SmallIntegerField(db_default=0)
+    #: Whether it runs in a process that runs nothing else now.
+    alone = models.BooleanField(db_default=False)
+    #: How far it had come when it was last started alone.
+    progress = models.TextField(db_default="")
+
+    class Meta:
+        """What a claim costs must not grow with what waits elsewhere: each index holds the rows of one state only."""
+
+        db_table = "soc_tasks_engine_task"
+        constraints = (models.UniqueConstraint(fields=["queue", "name"], name="soc_tasks_engine_name"),)
+        indexes = (
+            models.Index(fields=["queue", "due", "id"], condition=Q(state=0), name="soc_tasks_engine_waiting"),
+            models.Index(fields=["owner", "queue"], condition=Q(state=1), name="soc_tasks_engine_running"),
+            models.Index(fields=["state", "due"], condition=Q(state__gt=1), name="soc_tasks_engine_aside"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.queue}/{self.name}"
+
+
+class QueueState(models.Model):
+    """What is kept of a queue between dispatches; its options stand in the settings."""
+
+    name = models.CharField(max_length=100, unique=True)
+    paused = models.BooleanField(db_default=False)
+    #: The token bucket of a queue with a rate: how full it was at `filled`.
+    tokens = models.FloatField(db_default=0.0)
+    filled = models.BigIntegerField(db_default=0)
+    #: When it was last purged.
+    purged = models.BigIntegerField(null=True)
+
+    class Meta:
+        """A queue has a row once it was paused, purged, or has a rate."""
+
+        db_table = "soc_tasks_engine_queue"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class WorkerProcess(models.Model):
+    """A process that runs tasks, for as long as it says that it is alive."""
+
+    #: Machine, boot and process namespace; `pid` and `born` name the process there.
+    host = models.CharField(max_length=255)
+    pid = models.BigIntegerField()
+    born = models.BigIntegerField(db_default=0)
+    started = models.BigIntegerField()
+    heartbeat = models.BigIntegerField()
+    #: Counts heartbeats: others judge it by change, not by their own clock.
+    beats = models.BigIntegerField(db_default=0)
+
+    class Meta:
+        """A task's `owner` is the id of such a row; ids are never used again."""
+
+        db_table = "soc_tasks_engine_worker"
+
+    def __str__(self) -> str:
+        return f"{self.pid} on {self.host}"

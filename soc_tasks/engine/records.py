@@ -1,0 +1,80 @@
+"""What the engine tells of itself: frozen values for commands and the console."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from soc_tasks.values import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """A task in its queue.
+
+    Args:
+        task: the task; in lists without its body.
+        state: "waiting", "running", or "suspect" (its last process died; it waits to run alone).
+        due: when it may run next (aware).
+        attempts: attempts that ended.
+        responses: those that were answered.
+        first_attempt: when the first one began, or None.
+        status: HTTP status of the last answer; 504 where there was none in time; None before the first.
+        crashes: how often in a row a process died while it ran nothing but this task.
+    """
+
+    task: Task
+    state: str
+    due: datetime
+    attempts: int = 0
+    responses: int = 0
+    first_attempt: datetime | None = None
+    status: int | None = None
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRecord:
+    """A queue and what waits in it.
+
+    Args:
+        name: its name.
+        paused: whether it is paused.
+        due: tasks that could run now.
+        scheduled: tasks whose time has not come, retries included.
+        running: tasks in workers' hands.
+        oldest: since when the oldest due task has been due (aware), or None.
+        purged: when the queue was last purged (aware), or None.
+    """
+
+    name: str
+    paused: bool = False
+    due: int = 0
+    scheduled: int = 0
+    running: int = 0
+    oldest: datetime | None = None
+    purged: datetime | None = None
+
+
+class WorkerRecord(NamedTuple):
+    """A worker process: a row of its table."""
+
+    id: int
+    host: str
+    pid: int
+    born: int
+    started: int
+    heartbeat: int
+    beats: int
+
+
+class QueueView(NamedTuple):
+    """What a claim must know of a queue that has waiting tasks."""
+
+    name: str
+    #: When the first of its tasks is due; 0: one is to run at once, past pause and rates.
+    due: int
+    paused: bool
+    tokens: float
+    filled: int

@@ -1,0 +1,150 @@
+"""The contract of a store: where tasks, queues and workers are kept. One implementation for each kind of database.
+
+Every method may be called from any thread, and uses Django's connection of that thread. Those that change something
+are atomic. Rows are only ever settled by the worker that leases them: a worker whose lease was taken changes nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+
+from soc_tasks.engine.clock import Clock, SystemClock
+from soc_tasks.engine.records import QueueRecord, TaskRecord, WorkerRecord
+from soc_tasks.engine.store.rows import Leased
+from soc_tasks.engine.verdicts import Verdict
+from soc_tasks.values import Task
+
+#: Queues that are meant; None: all.
+Queues = Collection[str] | None
+
+
+class Store(ABC):
+    """Keeps the tasks of one database.
+
+    Args:
+        alias: the database.
+        clock: tells what is due.
+    """
+
+    def __init__(self, alias: str, clock: Clock | None = None) -> None:
+        self.alias = alias
+        self.clock: Clock = clock or SystemClock()
+
+    # What enqueues.
+
+    @abstractmethod
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Keep new tasks, all or none, in the caller's transaction if it has one; wake workers when that commits.
+
+        Raises:
+            TaskAlreadyExistsError: a name is taken; nothing was written.
+            BackendUnavailableError: the database did not take it.
+        """
+
+    @abstractmethod
+    def accept(self, tasks: Sequence[Task]) -> int:
+        """Keep those of `tasks` whose names are free; return how many that were."""
+
+    @abstractmethod
+    def find_taken(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return those of `tasks` whose chosen names are taken."""
+
+    # What works.
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Tell whether the tables are there."""
+
+    @abstractmethod
+    def join(self, host: str, pid: int, born: int) -> int:
+        """Enter a worker process; return the id under which it leases tasks."""
+
+    @abstractmethod
+    def leave(self, worker: int) -> None:
+        """Strike a worker off that holds nothing any more; what it should still hold comes back as it was."""
+
+    @abstractmethod
+    def beat(self, worker: int) -> bool:
+        """Note that a worker is alive; False: it was struck off, and must join again."""
+
+    @abstractmethod
+    def list_workers(self) -> list[WorkerRecord]:
+        """Return the worker processes, oldest first."""
+
+    @abstractmethod
+    def reclaim(self, record: WorkerRecord, patience: float) -> int | None:
+        """Strike a dead worker off and give its tasks back as suspects; uncounted but where one ran alone.
+
+        Args:
+            record: the worker as it was last seen; nothing happens if it has beaten since.
+            patience: seconds. If the database was locked for longer, the worker may have waited as well.
+
+        Returns:
+            How many tasks came back, or None where nothing happened.
+        """
+
+    @abstractmethod
+    def exchange(self, worker: int, verdicts: Sequence[Verdict], limit: int, queues: Queues = None) -> list[Leased]:
+        """Write verdicts down and claim up to `limit` due tasks, in one transaction; oldest first, fair among queues.
+
+        A worker that was struck off claims nothing.
+        """
+
+    @abstractmethod
+    def claim_suspect(self, worker: int, queues: Queues = None) -> Leased | None:
+        """Claim one task whose process died, to run it alone; its start is committed."""
+
+    @abstractmethod
+    def release_unknown(self, worker: int, known: Collection[int]) -> int:
+        """Give back what a worker leases without knowing, after a commit whose answer was lost."""
+
+    @abstractmethod
+    def next_due(self, queues: Queues = None) -> int | None:
+        """Return when something may be claimed next, in microseconds; past: now; None: not before something changes."""
+
+    @abstractmethod
+    def next_suspect(self, queues: Queues = None) -> int | None:
+        """Return since when a suspect has been due, or None."""
+
+    @abstractmethod
+    def read_change_mark(self) -> object:
+        """Return a value that differs when others have committed since; cheap. None: ask `next_due` instead."""
+
+    @abstractmethod
+    def is_empty(self, queues: Queues = None) -> bool:
+        """Tell whether nothing is due, running, or waits for a retry; what is scheduled or paused does not count."""
+
+    @abstractmethod
+    def sweep(self, *, retention: float, limit: int = 500) -> int:
+        """Forget names that are free again, and exhaust tasks older than `retention` seconds; return how many."""
+
+    # What looks after it.
+
+    @abstractmethod
+    def list_queues(self) -> list[QueueRecord]:
+        """Return the queues that have tasks or a state, by name."""
+
+    @abstractmethod
+    def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:
+        """Return tasks without their bodies: running ones, then by when they are due."""
+
+    @abstractmethod
+    def get_task(self, queue: str, name: str) -> TaskRecord | None:
+        """Return one task."""
+
+    @abstractmethod
+    def run_now(self, queue: str, name: str) -> bool:
+        """Make a task due at once, past pause and rates; False: there is none that waits."""
+
+    @abstractmethod
+    def delete(self, queue: str, name: str) -> bool:
+        """Delete a task, running or not; False: there is none."""
+
+    @abstractmethod
+    def set_paused(self, queue: str, paused: bool) -> None:
+        """Pause a queue, or let it run again."""
+
+    @abstractmethod
+    def purge(self, queue: str) -> int:
+        """Delete the tasks that are in a queue now; return how many there were."""

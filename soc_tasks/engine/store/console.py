@@ -1,0 +1,204 @@
+"""Looking after queues: lists, pause, run now, delete, purge, and the sweeping of what is old."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from soc_tasks.engine.clock import SECOND, from_micros
+from soc_tasks.engine.records import QueueRecord, TaskRecord
+from soc_tasks.engine.store.base import Queues
+from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, Leased, State
+from soc_tasks.engine.store.sql import EMPTIED, SqlStore
+from soc_tasks.engine.verdicts import NO_ANSWER
+from soc_tasks.values import Task
+
+#: Rows that one transaction of a purge takes, so that others get their turn.
+PURGE_BATCH: Final = 1000
+#: How many chosen names one query looks up.
+NAME_BATCH: Final = 200
+
+_LIVE = f"state <> {State.ENDED:d}"
+# Lists leave out bodies, which may be large.
+_LISTED = COLUMNS.replace("body", "NULL AS body")
+_NAMES = {State.WAITING: "waiting", State.RUNNING: "running", State.SUSPECT: "suspect"}
+
+
+class ConsoleStore(SqlStore):
+    """The part of a store that people use."""
+
+    def list_queues(self) -> list[QueueRecord]:
+        """Return the queues that have tasks or a state, by name."""
+        now = self.clock.now()
+        counts = f"SELECT queue, count(*) FROM {TASKS} WHERE "
+        waiting = f"state = {State.WAITING:d} AND due {{}} %s GROUP BY queue"
+        due = dict(self.select(counts + waiting.format("<="), (now,)))
+        scheduled = dict(self.select(counts + waiting.format(">"), (now,)))
+        running = dict(self.select(f"{counts} state = {State.RUNNING:d} GROUP BY queue"))
+        for queue, suspects in self.select(f"{counts} state = {State.SUSPECT:d} AND state > 1 GROUP BY queue"):
+            due[queue] = due.get(queue, 0) + suspects
+        oldest = dict(
+            self.select(
+                f"SELECT queue, min(CASE WHEN due > 0 THEN due ELSE created END) FROM {TASKS}"
+                f" WHERE state = {State.WAITING:d} AND due <= %s GROUP BY queue",
+                (now,),
+            )
+        )
+        kept = {name: rest for name, *rest in self.select(f"SELECT name, paused, purged FROM {QUEUES}")}
+        records = []
+        for name in sorted({*due, *scheduled, *running, *kept}):
+            paused, purged = kept.get(name, (False, None))
+            records.append(
+                QueueRecord(
+                    name=name,
+                    paused=bool(paused),
+                    due=due.get(name, 0),
+                    scheduled=scheduled.get(name, 0),
+                    running=running.get(name, 0),
+                    oldest=_moment(oldest.get(name)),
+                    purged=_moment(purged),
+                )
+            )
+        return records
+
+    def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:
+        """Return tasks without their bodies: running ones, then by when they are due."""
+        where, given = ("queue = %s AND ", (queue,)) if queue is not None else ("", ())
+        rows: list[tuple[Any, ...]] = []
+        # One query for each state: each is served by the index of that state.
+        for state in (State.RUNNING, State.SUSPECT, State.WAITING):
+            condition = f"state = {state:d}" + (" AND state > 1" if state is State.SUSPECT else "")
+            sql = f"SELECT {_LISTED}, state FROM {TASKS} WHERE {where}{condition} ORDER BY due, id LIMIT %s"
+            rows += self.select(sql, (*given, limit - len(rows)))
+        return [_record(row) for row in rows]
+
+    def get_task(self, queue: str, name: str) -> TaskRecord | None:
+        """Return one task."""
+        sql = f"SELECT {COLUMNS}, state FROM {TASKS} WHERE queue = %s AND name = %s AND {_LIVE}"
+        rows = self.select(sql, (queue, name))
+        return _record(rows[0]) if rows else None
+
+    def run_now(self, queue: str, name: str) -> bool:
+        """Make a task due at once, past pause and rates."""
+        with self.writing() as cursor:
+            cursor.execute(
+                f"UPDATE {TASKS} SET due = 0 WHERE queue = %s AND name = %s"
+                f" AND state IN ({State.WAITING:d}, {State.SUSPECT:d})",
+                (queue, name),
+            )
+            found = bool(cursor.rowcount)
+            self.wake_on_commit()
+        return found
+
+    def delete(self, queue: str, name: str) -> bool:
+        """Delete a task, running or not."""
+        with self.writing() as cursor:
+            return self._remove(cursor, f"queue = %s AND name = %s AND {_LIVE}", (queue, name)) > 0
+
+    def set_paused(self, queue: str, paused: bool) -> None:
+        """Pause a queue, or let it run again."""
+        with self.writing() as cursor:
+            self._keep(cursor, queue, paused=paused)
+            self.wake_on_commit()
+
+    def purge(self, queue: str) -> int:
+        """Delete the tasks that are in a queue now."""
+        with self.writing() as cursor:
+            newest = self.fetch(cursor, f"SELECT max(id) FROM {TASKS}", ())[0][0] or 0
+            self._keep(cursor, queue, purged=self.clock.now())
+        count = 0
+        # By state: what is removed leaves the index that it was found by.
+        for state in ("state = 0", "state = 1", "state = 3 AND state > 1"):
+            chosen = f"SELECT id FROM {TASKS} WHERE queue = %s AND {state} AND id <= %s LIMIT {PURGE_BATCH}"
+            found = True
+            while found:
+                with self.writing() as cursor:
+                    ids = self.fetch(cursor, chosen, (queue, newest))
+                    found = bool(ids)
+                    if found:
+                        count += self._remove(cursor, f"id IN ({', '.join(str(int(row)) for (row,) in ids)})", ())
+        return count
+
+    def _remove(self, cursor: Any, where: str, parameters: Sequence[Any]) -> int:
+        """Delete tasks; chosen names stay taken for a while."""
+        cursor.execute(
+            f"UPDATE {TASKS} SET {EMPTIED} WHERE {where} AND named = %s", (self._free_from(), b"", *parameters, True)
+        )
+        kept = max(0, cursor.rowcount)
+        cursor.execute(f"DELETE FROM {TASKS} WHERE {where} AND named = %s", (*parameters, False))
+        return kept + max(0, int(cursor.rowcount))
+
+    def find_taken(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return those of `tasks` whose chosen names are taken."""
+        named = [task for task in tasks if task.named]
+        taken: set[tuple[str, str]] = set()
+        for start in range(0, len(named), NAME_BATCH):
+            part = named[start : start + NAME_BATCH]
+            pairs = " OR ".join(["(queue = %s AND name = %s)"] * len(part))
+            sql = f"SELECT queue, name FROM {TASKS} WHERE ({pairs}) AND ({_LIVE} OR due > %s)"
+            keys = [value for task in part for value in (task.queue, task.name)]
+            taken.update((queue, name) for queue, name in self.select(sql, (*keys, self.clock.now())))
+        return [task for task in named if (task.queue, task.name) in taken]
+
+    def is_empty(self, queues: Queues = None) -> bool:
+        """Tell whether nothing is due, running, or waits for a retry."""
+        paused = {name for (name,) in self.select(f"SELECT name FROM {QUEUES} WHERE paused = %s", (True,))}
+        now = self.clock.now()
+
+        def counts(queue: str) -> bool:
+            return queues is None or queue in queues
+
+        running = f"SELECT DISTINCT queue FROM {TASKS} WHERE state = {State.RUNNING:d}"
+        if any(counts(queue) for (queue,) in self.select(running)):
+            return False
+        if self.next_suspect(queues) is not None:
+            return False
+        with self.cursor() as cursor:
+            views = [view for view in self._views(cursor, queues) if not view.paused or view.due == 0]
+        if any(view.due <= now for view in views):
+            return False
+        # What waits for its first attempt is scheduled; what had one, or was busy, waits for a retry.
+        retries = (
+            f"SELECT DISTINCT queue FROM {TASKS} WHERE state = {State.WAITING:d} AND (attempts > 0 OR busy > 0)"
+        )
+        return not any(counts(queue) and queue not in paused for (queue,) in self.select(retries))
+
+    def sweep(self, *, retention: float, limit: int = 500) -> int:
+        """Forget names that are free again, and exhaust tasks that are too old."""
+        now = self.clock.now()
+        with self.writing() as cursor:
+            free = f"state = {State.ENDED:d} AND state > 1 AND due <= %s"
+            rows = self.fetch(cursor, f"SELECT id FROM {TASKS} WHERE {free} LIMIT %s", (now, limit))
+            if rows:
+                cursor.executemany(f"DELETE FROM {TASKS} WHERE id = %s AND state = {State.ENDED:d}", rows)
+            count = len(rows)
+        oldest = now - round(retention * SECOND)
+        # Ids rise with time, so the old ones are the first; names that are kept stand between them.
+        sql = (
+            f"SELECT {COLUMNS} FROM {TASKS} WHERE id IN (SELECT id FROM {TASKS} ORDER BY id LIMIT %s)"
+            f" AND created < %s AND state IN ({State.WAITING:d}, {State.SUSPECT:d})"
+        )
+        for row in self.select(sql, (limit, oldest)):
+            leased = Leased._make(row)
+            with self.writing() as cursor:
+                count += self._exhaust(cursor, leased, leased.attempts, leased.status or NO_ANSWER)
+        return count
+
+
+def _moment(micros: int | None) -> Any:
+    return None if not micros else from_micros(micros)
+
+
+def _record(row: Sequence[Any]) -> TaskRecord:
+    leased = Leased._make(row[:-1])
+    task = leased.to_task()
+    return TaskRecord(
+        task=task,
+        state=_NAMES[State(row[-1])],
+        due=from_micros(leased.due or leased.created),
+        attempts=leased.attempts,
+        responses=leased.responses,
+        first_attempt=_moment(leased.first_attempt),
+        status=leased.status,
+        crashes=leased.crashes,
+    )

@@ -1,0 +1,133 @@
+"""What a row of the task table holds, and how a `Task` is written to it and read back."""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from soc_tasks.engine.clock import from_micros, to_micros
+from soc_tasks.values import RetryOptions, Task
+
+TASKS: Final = "soc_tasks_engine_task"
+QUEUES: Final = "soc_tasks_engine_queue"
+WORKERS: Final = "soc_tasks_engine_worker"
+
+
+class State(IntEnum):
+    """Where a row stands; the numbers are in the tables and in the conditions of their indexes."""
+
+    WAITING = 0
+    RUNNING = 1
+    ENDED = 2
+    SUSPECT = 3
+
+
+#: Columns that an insert gives; the others have defaults in the database.
+GIVEN: Final = (
+    "queue",
+    "name",
+    "due",
+    "path",
+    "script_name",
+    "headers",
+    "body",
+    "options",
+    "start_id",
+    "named",
+    "created",
+)
+
+
+class Leased(NamedTuple):
+    """A task in a worker's hands: the columns of its row, in this order."""
+
+    id: int
+    queue: str
+    name: str
+    due: int
+    path: str
+    script_name: str
+    headers: str
+    body: bytes
+    options: str
+    start_id: str
+    named: bool
+    created: int
+    owner: int | None
+    attempts: int
+    responses: int
+    first_attempt: int | None
+    status: int | None
+    busy: int
+    crashes: int
+    alone: bool
+    progress: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the task's own options: dispatch_deadline, retry, and where it is routed."""
+        return json.loads(self.options) if self.options else {}
+
+    @property
+    def retry(self) -> RetryOptions | None:
+        """Return the task's own retry options, if it has any."""
+        given = self.settings.get("retry")
+        return None if given is None else RetryOptions(**given)
+
+    def to_task(self) -> Task:
+        """Return the task that was enqueued; `eta` is when it was due last."""
+        given = self.settings
+        retry = given.pop("retry", None)
+        return Task(
+            queue=self.queue,
+            name=self.name,
+            path=self.path,
+            script_name=self.script_name,
+            body=bytes(self.body or b""),
+            headers=json.loads(self.headers),
+            eta=from_micros(self.due) if self.due else None,
+            created=from_micros(self.created),
+            retry=None if retry is None else RetryOptions(**retry),
+            start_id=self.start_id,
+            named=bool(self.named),
+            **given,
+        )
+
+
+COLUMNS: Final = ", ".join(Leased._fields)
+
+
+def write_task(task: Task, now: int) -> tuple[Any, ...]:
+    """Return the values of `GIVEN` for a task that is enqueued `now`."""
+    return (
+        task.queue,
+        task.name,
+        now if task.eta is None else max(now, to_micros(task.eta)),
+        task.path,
+        task.script_name,
+        _dump(dict(task.headers)),
+        task.body,
+        _write_options(task),
+        task.start_id,
+        task.named,
+        to_micros(task.created),
+    )
+
+
+# json.dumps() with separators makes an encoder for each call; one serves all.
+_dump = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _write_options(task: Task) -> str:
+    if task.dispatch_deadline is None and task.retry is None and task.service is None:
+        if task.version is None and task.instance is None:
+            return ""
+    given: dict[str, Any] = {
+        name: value
+        for name in ("dispatch_deadline", "service", "version", "instance")
+        if (value := getattr(task, name)) is not None
+    }
+    if task.retry is not None and (retry := task.retry.as_dict()):
+        given["retry"] = retry
+    return _dump(given) if given else ""

@@ -1,0 +1,184 @@
+"""Waking workers: in the same process by a bell, on the same machine by a datagram, else they look by themselves.
+
+Best effort throughout: a wake that is lost costs the time until a worker looks again, never a task. A datagram carries
+nothing, and whoever could send a false one would only make a worker look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import selectors
+import socket
+import sys
+import tempfile
+import time
+from functools import lru_cache
+from typing import Any, Final
+from weakref import WeakSet
+
+from django.db import connections
+
+#: How many workers of one database can be woken on a machine.
+SLOTS: Final = 64
+#: Free slots in a row after which no worker is expected behind them.
+GAP: Final = 8
+#: Seconds for which the slots that were found are used.
+FRESH: Final = 1.0
+
+_bells: dict[str, WeakSet[Bell]] = {}
+
+
+class Bell:
+    """What a worker's engine thread sleeps on.
+
+    Args:
+        alias: the database whose tasks it waits for.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._listener, self.slot = _listen(alias)
+        self._rung = False
+        # Two selectors: a worker that could take no task anyway does not listen to datagrams.
+        self._deaf, self._hearing = selectors.DefaultSelector(), selectors.DefaultSelector()
+        for selector in (self._deaf, self._hearing):
+            selector.register(self._reader, selectors.EVENT_READ)
+        if self._listener is not None:
+            self._hearing.register(self._listener, selectors.EVENT_READ)
+        for end in (self._reader, self._writer):
+            end.setblocking(False)
+        self._alias = alias
+        _bells.setdefault(alias, WeakSet()).add(self)
+
+    def ring(self) -> None:
+        """Wake the sleeper, or keep it from falling asleep; from any thread."""
+        if not self._rung:
+            self._rung = True
+            with contextlib.suppress(OSError):
+                self._writer.send(b"!")
+
+    def wait(self, timeout: float, *, hear: bool) -> bool:
+        """Sleep until the bell rings, or for `timeout` seconds; tell whether something woke the sleeper.
+
+        Args:
+            timeout: seconds.
+            hear: whether datagrams wake as well.
+        """
+        events = (self._hearing if hear else self._deaf).select(timeout)
+        for key, _ in events:
+            with contextlib.suppress(BlockingIOError):
+                while key.fileobj.recv(64) and key.fileobj is self._listener:  # type: ignore[union-attr]
+                    continue
+        # Only now: what rang before this line is seen by the caller, which looks at its work after waking.
+        self._rung = False
+        return bool(events)
+
+    def close(self) -> None:
+        """Give the slot back."""
+        _bells.get(self._alias, WeakSet()).discard(self)
+        self._deaf.close()
+        self._hearing.close()
+        for end in (self._reader, self._writer, self._listener):
+            if end is not None:
+                end.close()
+
+
+def wake(alias: str) -> None:
+    """Wake the workers of a database; never raises."""
+    own = set()
+    for bell in tuple(_bells.get(alias, ())):
+        own.add(bell.slot)
+        bell.ring()
+    key = _key(alias)
+    if key is not None:
+        _sender(key).send(own)
+
+
+class _Sender:
+    """Sends datagrams to the slots that answer."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._found: tuple[int, ...] = ()
+        self._until = 0.0
+
+    def send(self, own: set[int | None]) -> None:
+        now = time.monotonic()
+        if now < self._until:
+            for slot in self._found:
+                if slot not in own:
+                    self._reach(slot)
+            return
+        self._until = now + FRESH
+        found, missed = [], 0
+        for slot in range(SLOTS):
+            if slot in own or self._reach(slot):
+                found.append(slot)
+                missed = 0
+            else:
+                missed += 1
+                if missed == GAP:
+                    break
+        self._found = tuple(found)
+
+    def _reach(self, slot: int) -> bool:
+        try:
+            self._socket.sendto(b"!", _address(self._key, slot))
+        except BlockingIOError:
+            # It has been woken often enough already.
+            return True
+        except OSError:
+            return False
+        return True
+
+
+@lru_cache(maxsize=16)
+def _sender(key: str) -> _Sender:
+    return _Sender(key)
+
+
+def _key(alias: str) -> str | None:
+    """Return what names a database on this machine, or None where no datagram can."""
+    connection = connections[alias]
+    if connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
+        return None
+    settings: dict[str, Any] = connection.settings_dict
+    return _digest(connection.vendor, str(settings["NAME"]), str(settings["HOST"]), str(settings["PORT"]))
+
+
+@lru_cache(maxsize=16)
+def _digest(vendor: str, name: str, host: str, port: str) -> str | None:
+    if not hasattr(socket, "AF_UNIX"):
+        return None
+    place = os.path.realpath(name) if vendor == "sqlite" else name
+    return hashlib.sha256(f"{vendor}\n{place}\n{host}\n{port}".encode()).hexdigest()[:24]
+
+
+def _address(key: str, slot: int) -> str:
+    if sys.platform == "linux":
+        # A name without a file: nothing is left behind.
+        return f"\0soc_tasks/{key}/{slot}"
+    return os.path.join(tempfile.gettempdir(), f"soc_tasks-{key}-{slot}")
+
+
+def _listen(alias: str) -> tuple[socket.socket | None, int | None]:
+    """Take the first free slot."""
+    key = _key(alias)
+    if key is None:
+        return None, None
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.setblocking(False)
+    for slot in range(SLOTS):
+        address = _address(key, slot)
+        if not address.startswith("\0") and os.path.exists(address) and not _sender(key)._reach(slot):
+            with contextlib.suppress(OSError):
+                os.unlink(address)
+        with contextlib.suppress(OSError):
+            listener.bind(address)
+            return listener, slot
+    listener.close()
+    return None, None

@@ -1,0 +1,1 @@
+"""What tasks mean. Knows no request and no response."""

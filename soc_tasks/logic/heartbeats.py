@@ -1,0 +1,51 @@
+"""Keeps the lease of a shard alive while a view works on a long batch.
+
+A timer thread per slice, that wakes only if the slice outlives a third of the lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.db import Error, connections
+from django.utils import timezone
+
+from soc_tasks.conf import get_settings
+from soc_tasks.state import get_state
+
+logger = logging.getLogger("soc_tasks")
+
+
+@contextmanager
+def keep_lease(iteration: str, shard: int, owner: str) -> Iterator[None]:
+    """Renew a lease every third of its time until the block ends."""
+    lease = get_settings().lease_seconds
+    ended = threading.Event()
+    # A timer, not a thread at once: most slices end before the first renewal is due.
+    timer = threading.Timer(lease / 3, _renew, (iteration, shard, owner, lease, ended))
+    timer.name = f"soc_tasks-lease-{iteration[:8]}"
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        timer.cancel()
+
+
+def _renew(iteration: str, shard: int, owner: str, lease: float, ended: threading.Event) -> None:
+    try:
+        while not ended.is_set():
+            try:
+                if not get_state().renew_lease(iteration, shard, owner, timezone.now() + timedelta(seconds=lease)):
+                    return
+            except Error:
+                # The lease may end then; the fence decides, this only saves work.
+                logger.warning("could not renew the lease of shard %d of %s", shard, iteration, exc_info=True)
+            ended.wait(lease / 3)
+    finally:
+        connections.close_all()

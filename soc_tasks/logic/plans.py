@@ -1,0 +1,179 @@
+"""How an iteration gets its entities: what the decorator says, together with what the task's context asks for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from django.db.models import Q
+
+from soc_tasks.errors import FatalTaskError, PayloadError
+from soc_tasks.logic import payloads
+from soc_tasks.logic.batches import ModelLogic, resolve_logic
+
+#: The context keys that steer an iteration.
+CONTROL_KEYS = ("logic", "filter", "fields", "order", "start_key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to iterate over, and how.
+
+    Args:
+        logic: where batches come from; None: the context names it.
+        filter: restriction given in code.
+        order: order field, "-" for descending.
+        start_key: where to begin.
+        batch_size: entities a batch.
+        atomic: whether a batch, its cursor and the next task commit together.
+        using: alias of atomic; None: the logic's.
+        repeat_in: seconds after which the whole iteration starts again.
+        time_limit: seconds that one delivery may use.
+    """
+
+    logic: Any = None
+    filter: Any = None
+    order: str | None = None
+    start_key: str | None = None
+    batch_size: int | None = None
+    atomic: bool = False
+    using: str | None = None
+    repeat_in: float | None = None
+    time_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A plan with its context: ready to fetch."""
+
+    logic: Any
+    filter: Any
+    order: str | None
+    start_key: str | None
+    batch_size: int | None
+
+    @property
+    def using(self) -> str | None:
+        """Return the alias that the entities are read from, where the logic tells."""
+        using = getattr(self.logic, "using", None)
+        return using if isinstance(using, str) else None
+
+    def fetch(self, start_key: str | None, *, end_key: str | None = None, limit: int | None = None) -> Any:
+        """Return `(entities, next_start_key)` of the batch that begins at `start_key`.
+
+        Raises:
+            TypeError: the logic returned something else.
+        """
+        wanted: dict[str, Any] = {"filter": self.filter, "start_key": start_key}
+        if (size := limit or self.batch_size) is not None:
+            wanted["batch_size"] = size
+        if self.order is not None:
+            wanted["order"] = self.order
+        if end_key is not None:
+            wanted["end_key"] = end_key
+        batch = _call(self.logic.getBatchOfData, wanted)
+        if not isinstance(batch, tuple) or len(batch) != 2:
+            raise TypeError(
+                f"getBatchOfData of {type(self.logic).__name__} must return (entities, next_start_key), "
+                f"not {batch!r:.100}."
+            )
+        return batch
+
+    def count(self) -> int | None:
+        """Return how many entities there are, or None where the logic cannot tell."""
+        count = getattr(self.logic, "count", None)
+        if count is None:
+            return None
+        total = _call(count, {"filter": self.filter})
+        return total if isinstance(total, int) else None
+
+
+@lru_cache(maxsize=256)
+def _parameters(function: Any) -> tuple[frozenset[str], bool]:
+    parameters = inspect.signature(function).parameters.values()
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)), anything
+
+
+def _call(function: Any, wanted: dict[str, Any]) -> Any:
+    """Call a logic with those arguments that it takes; refuse to drop one that is set."""
+    names, anything = _parameters(getattr(function, "__func__", function))
+    if anything:
+        return function(**wanted)
+    known = {name: value for name, value in wanted.items() if name in names}
+    for name in set(wanted) - set(known):
+        # A logic that knows no batch size has one of its own; the rest would change what is iterated over.
+        if name != "batch_size" and wanted[name] is not None:
+            raise FatalTaskError(f"{function!r} takes no argument {name!r}, but {name}={wanted[name]!r} was asked for.")
+    return function(**known)
+
+
+def make_source(plan: Plan, context: Mapping[str, Any]) -> Source:
+    """Join a plan with what the context asks for.
+
+    Raises:
+        FatalTaskError: the context asks for something that is not there or not allowed.
+    """
+    try:
+        asked = {key: _read_control(key, context[key]) for key in CONTROL_KEYS if key in context}
+        logic = resolve_logic(plan.logic if plan.logic is not None else _find_logic(asked))
+        posted = _posted_filter(asked)
+        if posted is not None and hasattr(logic, "check_filter"):
+            posted = logic.check_filter(posted)
+    except (ValueError, TypeError, LookupError) as error:
+        raise FatalTaskError(f"The iteration cannot start: {error}") from error
+    return Source(
+        logic=logic,
+        filter=_both(logic, plan.filter, posted),
+        order=asked.get("order", plan.order),
+        start_key=asked.get("start_key", plan.start_key),
+        batch_size=plan.batch_size,
+    )
+
+
+def _find_logic(asked: Mapping[str, Any]) -> str:
+    name = asked.get("logic")
+    if not isinstance(name, str) or not name:
+        raise ValueError("neither the decorator nor the context names a logic; post logic=<a registered name>")
+    return name
+
+
+def _read_control(key: str, value: Any) -> Any:
+    """Read a value, or its JSON text: the early form posts `filter` as JSON."""
+    if isinstance(value, str) and (key in ("filter", "fields") or value[:1] == '"'):
+        try:
+            value = payloads.loads(value)
+        except PayloadError as error:
+            raise ValueError(f"{key} is no JSON: {error}") from error
+    if key in ("filter", "fields"):
+        if value is not None and not isinstance(value, dict):
+            raise ValueError(f"{key} must be an object of field lookups, not {value!r:.100}")
+    elif value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} must be a string, not {value!r:.100}")
+    return value or None
+
+
+def _posted_filter(asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    if asked.get("filter") is not None and asked.get("fields") is not None:
+        raise ValueError("filter and fields are the same thing; post one")
+    given = asked.get("filter") or asked.get("fields")
+    return dict(given) if given else None
+
+
+def _both(logic: Any, ours: Any, posted: dict[str, Any] | None) -> Any:
+    """Return the filter that is both; a copy, so that nothing leaks from one request into the next."""
+    if not posted:
+        return dict(ours) if isinstance(ours, dict) else ours
+    if not ours:
+        return posted
+    if isinstance(ours, dict) and not set(ours) & set(posted):
+        return {**ours, **posted}
+    if isinstance(logic, ModelLogic):
+        return (Q(**ours) if isinstance(ours, dict) else ours) & Q(**posted)
+    raise FatalTaskError(
+        f"The decorator and the context both restrict {', '.join(sorted(set(ours) & set(posted)))}, "
+        f"which {type(logic).__name__} cannot join."
+    )

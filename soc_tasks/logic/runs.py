@@ -1,0 +1,154 @@
+"""Beginning and ending of an iteration, and the tasks in between: always in the state's open transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from soc_tasks.backends import get_backend
+from soc_tasks.conf import get_settings
+from soc_tasks.errors import ConfigurationError, FatalTaskError
+from soc_tasks.logic import payloads
+from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
+from soc_tasks.logic.plans import Plan, Source, make_source
+from soc_tasks.meta import Inherited, Meta, SliceMessage
+from soc_tasks.state import get_state
+from soc_tasks.state.base import IterationRecord, ShardRecord
+from soc_tasks.values import META_HEADER, Task
+
+
+def start_run(
+    *,
+    start_id: str,
+    name: str,
+    path: str,
+    script_name: str,
+    plan: Plan,
+    context: Mapping[str, Any],
+    inherited: Inherited,
+) -> bool:
+    """Begin an iteration and enqueue its first slice, in one transaction.
+
+    Args:
+        start_id: becomes the iteration's id; a second start with it is the same run.
+        name: what runs, for people.
+        path, script_name: where its slices are POSTed to.
+        plan: what to iterate over.
+        context: the original context.
+        inherited: what its tasks take over.
+
+    Returns:
+        False where it had begun already.
+
+    Raises:
+        FatalTaskError: the context asks for something that is not there or not allowed.
+        ConfigurationError: atomic, but entities, state and queue are not on one alias.
+    """
+    source = make_source(plan, context)
+    if plan.atomic:
+        check_one_alias(plan, source)
+    check_beginning(source)
+    record = IterationRecord(
+        id=start_id,
+        name=name,
+        total=source.count(),
+        options={
+            "path": path,
+            "script_name": script_name,
+            "inherited": inherited.as_dict(),
+            "context": payloads.dumps(dict(context), "context"),
+        },
+    )
+    shard = ShardRecord(iteration=start_id, index=0, context=record.options["context"])
+    state = get_state()
+    with state.atomic():
+        if not state.create_iteration(record, [shard]):
+            return False
+        enqueue_slice(record, shard)
+    return True
+
+
+def check_beginning(source: Source) -> None:
+    """Refuse an order or a start key that can never work, before anything is written."""
+    if source.order is None and source.start_key is None:
+        return
+    try:
+        source.fetch(source.start_key, limit=1)
+    except ValueError as error:
+        raise FatalTaskError(f"The iteration cannot start: {error}") from error
+
+
+def check_one_alias(plan: Plan, source: Source) -> None:
+    """Refuse atomic where batch, cursor and next task could not commit together.
+
+    Raises:
+        ConfigurationError: they are on different aliases.
+    """
+    state, entities = get_state(), plan.using or source.using
+    if entities is not None and entities != state.alias:
+        raise ConfigurationError(
+            f"atomic=True needs the entities and soc_tasks' tables in one database, but the entities are on "
+            f"{entities!r} and SOC_TASKS['DATABASE'] is {state.alias!r}."
+        )
+    if state.alias is None or not get_backend().shares_transaction(state.alias):
+        raise ConfigurationError("atomic=True needs a queue that commits with the state's transaction.")
+
+
+def enqueue_slice(iteration: IterationRecord, shard: ShardRecord, *, countdown: float | None = None) -> None:
+    """Enqueue the slice that the shard stands before."""
+    message = SliceMessage(iteration=iteration.id, shard=shard.index, step=shard.step, epoch=shard.epoch)
+    _submit(iteration, Meta(start_id=uuid.uuid4().hex, slice=message), b"", countdown)
+
+
+def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
+    """Count a shard as done; with the last one, the iteration has succeeded."""
+    state = get_state()
+    if state.finish_shard(iteration.id) > 0:
+        return
+    now = state.get_iteration(iteration.id, lock=True)
+    if now is None or now.status == "cancelled":
+        return
+    now.status, now.finished = "succeeded", timezone.now()
+    state.save_iteration(now)
+    if plan.repeat_in is not None and iteration.options.get("repeats", True):
+        _repeat(iteration, plan.repeat_in)
+
+
+def _repeat(iteration: IterationRecord, seconds: float) -> None:
+    """Enqueue the whole iteration again, with its original context and a start id of its own."""
+    body, json_keys, list_keys = encode_context(payloads.loads(iteration.options["context"]))
+    meta = Meta(
+        start_id=uuid.uuid4().hex,
+        json_keys=json_keys,
+        list_keys=list_keys,
+        inherited=Inherited.from_dict(iteration.options["inherited"]),
+        repeat=True,
+        admitted=True,
+    )
+    _submit(iteration, meta, body, seconds)
+
+
+def _submit(iteration: IterationRecord, meta: Meta, body: bytes, countdown: float | None) -> None:
+    inherited = Inherited.from_dict(iteration.options["inherited"])
+    now = datetime.now(UTC)
+    task = Task(
+        queue=inherited.queue,
+        name=meta.start_id,
+        path=iteration.options["path"],
+        script_name=iteration.options["script_name"],
+        body=body,
+        headers={"Content-Type": CONTENT_TYPE, META_HEADER: meta.to_header(), **inherited.headers},
+        eta=now + timedelta(seconds=countdown) if countdown else None,
+        created=now,
+        dispatch_deadline=inherited.dispatch_deadline,
+        retry=inherited.retry,
+        service=inherited.service,
+        version=inherited.version,
+        instance=inherited.instance,
+        start_id=meta.start_id,
+    )
+    get_backend().submit([task], get_state().alias or get_settings().database)

@@ -1,0 +1,299 @@
+"""The fence: what makes a batch count once, whoever delivers it how often.
+
+One delivery runs batch after batch until its time is used up; only its last transaction raises `step` and writes the
+next task. So a delivery of the current step resumes at the stored cursor, an older one is dropped, a newer one comes
+again, and one of another epoch (the iteration was resumed since) is dropped.
+
+Atomic: the shard's row is locked, and batch, cursor and next task commit in one transaction.
+Not atomic: one transaction leases the shard, the view runs outside any, the next transaction advances if the lease
+still stands. The owner of the lease alone decides the cursor.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from soc_tasks.conf import get_settings
+from soc_tasks.errors import DoNotRepeatException, FatalTaskError
+from soc_tasks.logic import payloads
+from soc_tasks.logic.heartbeats import keep_lease
+from soc_tasks.logic.plans import Plan, Source, make_source
+from soc_tasks.logic.runs import enqueue_slice, finish_shard
+from soc_tasks.meta import SliceMessage
+from soc_tasks.state import get_state
+from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
+
+logger = logging.getLogger("soc_tasks")
+
+#: Runs the view on one batch: entities, context (editable).
+Process = Callable[[list[Any], dict[str, Any]], None]
+
+
+class EarlySliceError(Exception):
+    """The delivery is ahead of the shard; it must come again."""
+
+
+class HandedOverError(Exception):
+    """A batch failed after others had succeeded: the next slice goes on from there."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """When a slice hands over.
+
+    Args:
+        seconds: time that it may use.
+        stopping: whether the worker wants to end.
+    """
+
+    seconds: float
+    stopping: Callable[[], bool]
+    started: float
+
+    @classmethod
+    def for_delivery(cls, plan: Plan, deadline: float, stopping: Callable[[], bool]) -> Budget:
+        """Return the budget of a delivery that must be answered by `deadline` (monotonic)."""
+        now = time.monotonic()
+        wanted = plan.time_limit if plan.time_limit is not None else get_settings().effective_slice_seconds
+        # A tenth is kept back for the batch that is running when the time is up.
+        return cls(seconds=min(wanted, max(0.0, 0.9 * (deadline - now))), stopping=stopping, started=now)
+
+    def is_used_up(self) -> bool:
+        """Tell whether the slice should hand over now."""
+        return self.stopping() or time.monotonic() - self.started >= self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One batch that was fetched: where it begins, and what comes after it."""
+
+    entities: list[Any]
+    next_key: str | None
+
+
+def run_slice(
+    message: SliceMessage, plan: Plan, process: Process, budget: Budget, is_fatal: Callable[[Exception], bool]
+) -> bool:
+    """Run batches of a shard until the time is used up or nothing is left.
+
+    Args:
+        message: which slice this delivery is.
+        plan: what to iterate over.
+        process: runs the view on a batch.
+        budget: when to hand over.
+        is_fatal: tells exceptions of the view that end the shard.
+
+    Returns:
+        Whether it did anything; False for a delivery that is out of date.
+
+    Raises:
+        ShardBusyError: the shard is locked or leased elsewhere, or the lease was lost.
+        EarlySliceError: the shard is not yet at this step.
+        HandedOverError: a batch failed after progress; its cause is the view's exception.
+        Exception: what the view raised, where the slice made no progress.
+    """
+    run = _AtomicRun(message, plan, process, budget) if plan.atomic else _LeasedRun(message, plan, process, budget)
+    try:
+        return run.run()
+    except (ShardBusyError, EarlySliceError):
+        raise
+    except Exception as error:
+        if is_fatal(error):
+            raise
+        if run.progressed and run.hand_over_after(error):
+            raise HandedOverError from error
+        run.note_failure(error)
+        raise
+
+
+class _Run:
+    """What both ways have in common."""
+
+    def __init__(self, message: SliceMessage, plan: Plan, process: Process, budget: Budget) -> None:
+        self.message = message
+        self.plan = plan
+        self.process = process
+        self.budget = budget
+        self.progressed = False
+        self.state = get_state()
+        self.source: Source | None = None
+        self.repeats = True
+
+    def run(self) -> bool:
+        raise NotImplementedError
+
+    def judge(self, shard: ShardRecord | None) -> IterationRecord | None:
+        """Compare the message with the shard; return the iteration if this delivery may work on it."""
+        iteration = None if shard is None else self.state.get_iteration(self.message.iteration)
+        if shard is None or iteration is None or shard.status != "running" or iteration.status != "running":
+            return None
+        if shard.epoch != self.message.epoch or self.message.step < shard.step:
+            return None
+        if self.message.step > shard.step:
+            raise EarlySliceError(f"step {self.message.step} of shard {shard.index}, which is at {shard.step}")
+        return iteration
+
+    def fetch(self, shard: ShardRecord) -> _Step:
+        """Fetch the batch at the cursor."""
+        context = payloads.loads(shard.context)
+        if self.source is None:
+            self.source = make_source(self.plan, context)
+        key = shard.cursor if shard.cursor is not None else (shard.start or self.source.start_key)
+        entities, next_key = self.source.fetch(key, end_key=shard.end)
+        if next_key is not None and next_key == key:
+            raise FatalTaskError(f"The logic returned its own start_key {key!r} again; it would never end.")
+        return _Step(list(entities), next_key)
+
+    def call(self, step: _Step, context: dict[str, Any]) -> None:
+        """Run the view on a batch; an empty one needs none."""
+        if not step.entities:
+            return
+        try:
+            self.process(step.entities, context)
+        except DoNotRepeatException:
+            self.repeats = False
+
+    def advance(self, shard: ShardRecord, iteration: IterationRecord, step: _Step, context: dict[str, Any]) -> bool:
+        """Move the cursor past a batch, in the open transaction; return whether the slice goes on."""
+        shard.cursor = step.next_key
+        shard.done += len(step.entities)
+        shard.context = payloads.dumps(context, "context")
+        shard.attempts = 0
+        shard.error = ""
+        shard.progressed_at = timezone.now()
+        if not self.repeats and iteration.options.get("repeats", True):
+            iteration.options["repeats"] = False
+            self.state.save_options(iteration)
+        if step.next_key is None:
+            shard.status, shard.owner, shard.until = "done", "", None
+            self.state.save_shard(shard)
+            finish_shard(iteration, self.plan)
+            return False
+        if iteration.status != "running" or shard.epoch != self.message.epoch:
+            shard.owner, shard.until = "", None
+            self.state.save_shard(shard)
+            return False
+        goes_on = not self.budget.is_used_up()
+        if not goes_on:
+            self.hand_over(shard, iteration)
+        self.state.save_shard(shard)
+        return goes_on
+
+    def hand_over(self, shard: ShardRecord, iteration: IterationRecord, countdown: float | None = None) -> None:
+        """Write the next slice, in the open transaction."""
+        shard.step += 1
+        shard.owner, shard.until = "", None
+        enqueue_slice(iteration, shard, countdown=countdown)
+
+    def hand_over_after(self, error: Exception) -> bool:
+        """Let the next slice try the batch that failed; False where this delivery has lost its place."""
+        try:
+            return self._hand_over_after(error)
+        except ShardBusyError:
+            return False
+
+    def _hand_over_after(self, error: Exception) -> bool:
+        with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
+            iteration = self.judge(shard) if self.holds(shard) else None
+            if shard is None or iteration is None:
+                return False
+            shard.error = describe(error)
+            self.hand_over(shard, iteration, countdown=_first_backoff(iteration))
+            self.state.save_shard(shard)
+        return True
+
+    def note_failure(self, error: Exception) -> None:
+        """Count a failure without progress, and give the lease back."""
+        try:
+            with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
+                if shard is None or shard.epoch != self.message.epoch or not self.holds(shard):
+                    return
+                shard.attempts += 1
+                shard.error = describe(error)
+                shard.owner, shard.until = "", None
+                self.state.save_shard(shard)
+        except ShardBusyError:
+            logger.warning("could not note a failure of iteration %s; its lease ends by itself", self.message.iteration)
+
+    def holds(self, shard: ShardRecord | None) -> bool:
+        """Tell whether this delivery still has the shard."""
+        return shard is not None
+
+
+class _AtomicRun(_Run):
+    """Batch, cursor and next task in one transaction."""
+
+    def run(self) -> bool:
+        while True:
+            with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
+                iteration = self.judge(shard)
+                if shard is None or iteration is None:
+                    return self.progressed
+                step = self.fetch(shard)
+                context = payloads.loads(shard.context)
+                self.call(step, context)
+                goes_on = self.advance(shard, iteration, step, context)
+            self.progressed = True
+            if not goes_on:
+                return True
+
+
+class _LeasedRun(_Run):
+    """Lease, work, advance."""
+
+    def __init__(self, message: SliceMessage, plan: Plan, process: Process, budget: Budget) -> None:
+        super().__init__(message, plan, process, budget)
+        self.owner = uuid.uuid4().hex
+
+    def run(self) -> bool:
+        with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
+            if self.judge(shard) is None or shard is None:
+                return False
+            if shard.owner and shard.until is not None and shard.until > timezone.now():
+                raise ShardBusyError("another delivery has leased the shard")
+            self.take_lease(shard)
+            self.state.save_shard(shard)
+        with keep_lease(self.message.iteration, self.message.shard, self.owner):
+            while True:
+                step = self.fetch(shard)
+                context = payloads.loads(shard.context)
+                self.call(step, context)
+                with self.state.locked_shard(self.message.iteration, self.message.shard) as current:
+                    if current is None or not self.holds(current):
+                        # 200 would delete the message that the new owner depends on.
+                        raise ShardBusyError("the lease of the shard was lost")
+                    iteration = self.state.get_iteration(self.message.iteration)
+                    if iteration is None:
+                        return self.progressed
+                    self.take_lease(current)
+                    goes_on = self.advance(current, iteration, step, context)
+                self.progressed = True
+                if not goes_on:
+                    return True
+                shard = current
+
+    def take_lease(self, shard: ShardRecord) -> None:
+        """Own the shard until the lease ends."""
+        shard.owner = self.owner
+        shard.until = timezone.now() + timedelta(seconds=get_settings().lease_seconds)
+
+    def holds(self, shard: ShardRecord | None) -> bool:
+        """Tell whether the lease still stands."""
+        return shard is not None and shard.owner == self.owner
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line for a record."""
+    return f"{type(error).__name__}: {error}"[:2000]
+
+
+def _first_backoff(iteration: IterationRecord) -> float:
+    return float(iteration.options.get("inherited", {}).get("retry", {}).get("min_backoff") or 0.1)

@@ -1,0 +1,149 @@
+"""Where a task may go: a path of this site that resolves to a task view, checked before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import unquote
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+from django.urls import NoReverseMatch, Resolver404, get_script_prefix, get_urlconf, resolve, reverse
+from django.utils.encoding import iri_to_uri
+from django.utils.translation import get_language_from_path, override
+
+#: The attribute under which a decorated view keeps its `ViewOptions`.
+OPTIONS_ATTRIBUTE: Final = "soc_tasks_options"
+#: Cloud Tasks' limit of a URL, after encoding.
+MAX_URL_LENGTH: Final = 2083
+
+_UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewOptions:
+    """What the enqueuing side must know of a decorated view.
+
+    Args:
+        iterates: whether a task of it starts an iteration.
+        max_attempts: attempts unless `retry_options` says otherwise.
+    """
+
+    iterates: bool = False
+    max_attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A checked URL: path and query string, the script prefix in it, and what the view asks for."""
+
+    path: str
+    script_name: str
+    options: ViewOptions
+
+
+def find_options(view: Any) -> ViewOptions | None:
+    """Return the options of a view that was made by `@task` or `@iterative_task`, else None."""
+    options = getattr(view, OPTIONS_ATTRIBUTE, None)
+    return options if isinstance(options, ViewOptions) else None
+
+
+def resolve_target(
+    url: str | Callable[..., Any],
+    url_args: Sequence[Any] | None = None,
+    url_kwargs: Mapping[str, Any] | None = None,
+    *,
+    elsewhere: bool = False,
+) -> Target:
+    """Check where a task is to go.
+
+    Args:
+        url: a path of this site, the name of a URL pattern, or a decorated view.
+        url_args: positional arguments of the pattern, for a name or a view.
+        url_kwargs: keyword arguments of the pattern, for a name or a view.
+        elsewhere: whether another service takes the task; then its path is checked, not resolved.
+
+    Raises:
+        ValueError: the URL is no path of this site, or leads to no task view.
+    """
+    if isinstance(url, str) and (url.startswith("/") or _UNSAFE.search(url) or "//" in url):
+        if url_args or url_kwargs:
+            raise ValueError(f"url_args and url_kwargs go with the name of a URL pattern or a view, not with {url!r}.")
+        path = url
+    else:
+        path = _reverse(url, url_args, url_kwargs)
+    return _check_path(path, get_script_prefix(), get_urlconf() or django_settings.ROOT_URLCONF, elsewhere)
+
+
+def _reverse(url: str | Callable[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> str:
+    if not isinstance(url, str):
+        if not callable(url):
+            raise ValueError(f"url must be a path, the name of a URL pattern, or a task view, not {url!r}.")
+        if find_options(url) is None:
+            raise ValueError(f"{url!r} is no task view: decorate it with @task or @iterative_task.")
+    if args and kwargs:
+        raise ValueError("A URL pattern takes url_args or url_kwargs, not both.")
+    try:
+        return reverse(url, args=args or None, kwargs=dict(kwargs) if kwargs else None)
+    except NoReverseMatch as error:
+        raise ValueError(
+            f"{url!r} is neither a path of this site (these begin with '/') nor matched by a URL pattern: {error}"
+        ) from error
+
+
+@lru_cache(maxsize=4096)
+def _check_path(url: str, prefix: str, urlconf: Any, elsewhere: bool) -> Target:
+    path, mark, query = url.partition("?")
+    problem = _find_problem(url, path)
+    if problem:
+        raise ValueError(f"{url!r} is no URL for a task: {problem}.")
+    path = iri_to_uri(path)
+    encoded = path + (f"?{iri_to_uri(query)}" if mark else "")
+    if len(encoded) > MAX_URL_LENGTH:
+        raise ValueError(f"The URL of the task has {len(encoded)} characters; at most {MAX_URL_LENGTH} are possible.")
+    if elsewhere:
+        return Target(path=encoded, script_name="", options=ViewOptions())
+    if not path.startswith(prefix):
+        raise ValueError(
+            f"{url!r} lies outside the script prefix {prefix!r} of this site; pass the name of the URL pattern."
+        )
+    options = find_options(_resolve("/" + unquote(path)[len(prefix) :], urlconf, url))
+    if options is None:
+        raise ValueError(f"{url!r} leads to a view that is no task: decorate it with @task or @iterative_task.")
+    return Target(path=encoded, script_name=prefix.rstrip("/"), options=options)
+
+
+def _find_problem(url: str, path: str) -> str | None:
+    decoded = unquote(path)
+    if not path.startswith("/") or path.startswith("//"):
+        return "it must be a path of this site, beginning with one '/'; hosts and schemes are not possible"
+    if _UNSAFE.search(url) or _UNSAFE.search(decoded.replace(" ", "")):
+        return "it holds spaces, backslashes or control characters; quote what belongs to it"
+    if "#" in url:
+        return "it holds a fragment, which is never sent"
+    if any(part in (".", "..") for part in decoded.split("/")):
+        return "it holds the path segment '.' or '..'"
+    return None
+
+
+def _resolve(path_info: str, urlconf: Any, url: str) -> Callable[..., Any]:
+    language = get_language_from_path(path_info) if django_settings.USE_I18N else None
+    try:
+        if language is None:
+            return resolve(path_info, urlconf).func
+        with override(language):
+            return resolve(path_info, urlconf).func
+    except Resolver404:
+        hint = " (a slash is missing at its end?)" if not path_info.endswith("/") else ""
+        raise ValueError(f"{url!r} is matched by no URL pattern of this site{hint}.") from None
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting in ("ROOT_URLCONF", "LANGUAGES", "LANGUAGE_CODE", "USE_I18N"):
+        _check_path.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="soc_tasks.urls")

@@ -1,0 +1,153 @@
+"""What travels beside a task's context, in one header of ours: start id, typed keys, slice, inherited options.
+
+The header is believed only on a request that the queue is proven to have made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import simplejson
+
+from soc_tasks.values import META_HEADER, RetryOptions, Task
+
+#: gunicorn takes header fields of 8,190 bytes by default; other servers take more.
+MAX_META_BYTES: Final = 8000
+
+_START_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceMessage:
+    """Which slice of which iteration a delivery is.
+
+    Args:
+        iteration: id of the iteration.
+        shard: index of the shard.
+        step: how many slices of the shard came before.
+        epoch: how often the shard was resumed.
+    """
+
+    iteration: str
+    shard: int
+    step: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What the slices of an iteration take over from the task that started it."""
+
+    queue: str = "default"
+    service: str | None = None
+    version: str | None = None
+    instance: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    dispatch_deadline: float | None = None
+    retry: RetryOptions | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is set, as plain JSON values."""
+        values: dict[str, Any] = {"queue": self.queue}
+        for name in ("service", "version", "instance", "dispatch_deadline"):
+            if (value := getattr(self, name)) is not None:
+                values[name] = value
+        if self.headers:
+            values["headers"] = dict(self.headers)
+        if self.retry is not None:
+            values["retry"] = self.retry.as_dict()
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Inherited:
+        """Read what `as_dict` returned."""
+        given = dict(values)
+        retry = given.pop("retry", None)
+        return cls(**given, retry=None if retry is None else RetryOptions(**retry))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """The content of the header.
+
+    Args:
+        start_id: 32 hex digits, the same across redeliveries, retries and the relay.
+        json_keys: context keys whose values are typed JSON.
+        list_keys: context keys whose values are lists of str.
+        slice: for a slice of an iteration.
+        inherited: for the start of an iteration.
+        repeat: whether `repeat_in` made this start.
+        admitted: whether access was judged when a session or cron started this task.
+    """
+
+    start_id: str
+    json_keys: tuple[str, ...] = ()
+    list_keys: tuple[str, ...] = ()
+    slice: SliceMessage | None = None
+    inherited: Inherited | None = None
+    repeat: bool = False
+    admitted: bool = False
+
+    def to_header(self) -> str:
+        """Return the header's value: compact JSON in ASCII."""
+        values: dict[str, Any] = {"v": 1, "id": self.start_id}
+        if self.json_keys:
+            values["json"] = self.json_keys
+        if self.list_keys:
+            values["lists"] = self.list_keys
+        if self.slice is not None:
+            values["slice"] = [self.slice.iteration, self.slice.shard, self.slice.step, self.slice.epoch]
+        if self.inherited is not None:
+            values["inherited"] = self.inherited.as_dict()
+        if self.repeat:
+            values["repeat"] = True
+        if self.admitted:
+            values["admitted"] = True
+        return simplejson.dumps(values, separators=(",", ":"))
+
+    @classmethod
+    def from_header(cls, header: str) -> Meta:
+        """Read a header.
+
+        Raises:
+            ValueError: it is not one of ours, or of a version that this release does not know.
+        """
+        values = simplejson.loads(header)
+        try:
+            if values["v"] != 1:
+                raise ValueError(f"unknown version {values['v']!r} of the task header")
+            if not _START_ID.fullmatch(values["id"]):
+                raise ValueError("the start id of the task header is malformed")
+            message = None
+            if "slice" in values:
+                iteration, shard, step, epoch = values["slice"]
+                if not (
+                    _START_ID.fullmatch(iteration) and all(type(n) is int and n >= 0 for n in (shard, step, epoch))
+                ):
+                    raise ValueError("the slice of the task header is malformed")
+                message = SliceMessage(iteration=iteration, shard=shard, step=step, epoch=epoch)
+            return cls(
+                start_id=values["id"],
+                json_keys=tuple(values.get("json", ())),
+                list_keys=tuple(values.get("lists", ())),
+                slice=message,
+                inherited=Inherited.from_dict(values["inherited"]) if "inherited" in values else None,
+                repeat=values.get("repeat") is True,
+                admitted=values.get("admitted") is True,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the task header is malformed: {error!r}") from error
+
+
+def read_meta(task: Task) -> Meta | None:
+    """Return the meta header of a task, or None where it has none that can be read."""
+    header = task.headers.get(META_HEADER)
+    if header is None:
+        return None
+    try:
+        return Meta.from_header(header)
+    except ValueError:
+        return None

@@ -1,0 +1,127 @@
+"""Tables of the state on Django's databases. Rooms other than state/ do not use them."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Iteration(models.Model):
+    """A run over a set of entities."""
+
+    id = models.CharField(max_length=32, primary_key=True)
+    name = models.CharField(max_length=255)
+    status = models.CharField(max_length=16)
+    unfinished = models.IntegerField()
+    total = models.BigIntegerField(null=True)
+    options = models.TextField()
+    created = models.DateTimeField()
+    finished = models.DateTimeField(null=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        """Newest first is how they are listed."""
+
+        indexes = (
+            models.Index(fields=["-created"], name="soc_tasks_it_created"),
+            models.Index(fields=["finished"], name="soc_tasks_it_finished"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.status})"
+
+
+class Shard(models.Model):
+    """A range of an iteration's keys, worked off one batch after the other."""
+
+    iteration = models.ForeignKey(Iteration, on_delete=models.CASCADE, related_name="shards")
+    index = models.IntegerField()
+    start = models.TextField(null=True)
+    end = models.TextField(null=True)
+    cursor = models.TextField(null=True)
+    context = models.TextField()
+    step = models.IntegerField()
+    epoch = models.IntegerField()
+    owner = models.CharField(max_length=32, blank=True)
+    until = models.DateTimeField(null=True)
+    status = models.CharField(max_length=16)
+    attempts = models.IntegerField()
+    done = models.BigIntegerField()
+    progressed_at = models.DateTimeField(null=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        """One row for each index."""
+
+        constraints = (models.UniqueConstraint(fields=["iteration", "index"], name="soc_tasks_shard_index"),)
+        indexes = (models.Index(fields=["status", "progressed_at"], name="soc_tasks_shard_progress"),)
+
+    def __str__(self) -> str:
+        return f"{self.iteration_id}[{self.index}] ({self.status})"
+
+
+class KeptTask(models.Model):
+    """The columns of a task that is kept outside a queue."""
+
+    queue = models.CharField(max_length=100)
+    name = models.CharField(max_length=500)
+    path = models.TextField()
+    script_name = models.TextField(blank=True)
+    headers = models.TextField()
+    body = models.BinaryField()
+    options = models.TextField()
+    start_id = models.CharField(max_length=32)
+    created = models.DateTimeField()
+
+    class Meta:
+        """Shared by outbox and dead letters."""
+
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.queue}/{self.name}"
+
+
+class OutboxTask(KeptTask):
+    """A task that committed with somebody's transaction and waits to be handed to the backend."""
+
+    leased_until = models.DateTimeField(null=True)
+    attempts = models.IntegerField(default=0)
+
+    class Meta:
+        """Relayed oldest first."""
+
+        indexes = (models.Index(fields=["leased_until", "id"], name="soc_tasks_outbox_due"),)
+
+
+class DeadLetter(KeptTask):
+    """A task that failed for good."""
+
+    attempts = models.IntegerField()
+    error_type = models.CharField(max_length=255)
+    error = models.TextField(blank=True)
+    traceback = models.TextField(blank=True)
+    iteration = models.CharField(max_length=32, blank=True)
+
+    class Meta:
+        """Listed newest first, by queue."""
+
+        indexes = (
+            models.Index(fields=["queue", "-id"], name="soc_tasks_dead_queue"),
+            models.Index(fields=["iteration"], name="soc_tasks_dead_iteration"),
+            models.Index(fields=["created"], name="soc_tasks_dead_created"),
+        )
+
+
+class Receipt(models.Model):
+    """Proof that an atomic task ran: it committed with what the task did."""
+
+    start_id = models.CharField(max_length=32, primary_key=True)
+    created = models.DateTimeField()
+
+    class Meta:
+        """Swept by age."""
+
+        indexes = (models.Index(fields=["created"], name="soc_tasks_receipt_age"),)
+
+    def __str__(self) -> str:
+        return self.start_id

@@ -1,0 +1,221 @@
+"""The contract of the state: what must survive, wherever it is kept.
+
+Iterations and their shards, dead letters, receipts, and (where the backend cannot share a transaction) the outbox.
+Records are plain values; who changes one does so inside `locked_shard` or `atomic` and saves it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from soc_tasks.values import Task
+
+
+class ShardBusyError(Exception):
+    """The shard is locked by another delivery; try again soon."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ShardRecord:
+    """One shard of an iteration.
+
+    Args:
+        iteration: id of the iteration.
+        index: 0 for the first.
+        start, end: half-open range of keys; None is an open end.
+        cursor: key of the first entity that is not done, or None before the first batch.
+        context: the context as typed JSON, edits included.
+        step: how many slices were handed over.
+        epoch: how often it was resumed.
+        owner: who works on it, or "".
+        until: when that lease ends.
+        status: "running", "done" or "failed".
+        attempts: failures since the last progress.
+        done: entities done.
+        progressed_at: when the cursor last moved.
+        error: the last failure.
+    """
+
+    iteration: str
+    index: int
+    start: str | None = None
+    end: str | None = None
+    cursor: str | None = None
+    context: str = "{}"
+    step: int = 0
+    epoch: int = 0
+    owner: str = ""
+    until: datetime | None = None
+    status: str = "running"
+    attempts: int = 0
+    done: int = 0
+    progressed_at: datetime | None = None
+    error: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class IterationRecord:
+    """One run over a set of entities.
+
+    Args:
+        id: the start id of the task that started it.
+        name: what runs, for people.
+        status: "running", "paused", "cancelled", "succeeded" or "failed".
+        unfinished: how many shards are not done.
+        total: how many entities there were at the start, or None where nobody counted.
+        options: plain JSON: path, script_name, inherited, the original context, repeat.
+        created, finished: when it began and ended.
+        error: what ended it.
+    """
+
+    id: str
+    name: str
+    status: str = "running"
+    unfinished: int = 1
+    total: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    created: datetime | None = None
+    finished: datetime | None = None
+    error: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class DeadLetter:
+    """A task that failed for good, kept with its error.
+
+    Args:
+        id: None until it is kept.
+        task: the task, to be run again.
+        attempts: how many attempts were made.
+        error_type: class of the last exception, or what the queue saw.
+        error: its message.
+        traceback: its traceback, for the operator.
+        created: when it died.
+    """
+
+    task: Task
+    attempts: int
+    error_type: str
+    error: str = ""
+    traceback: str = ""
+    id: int | None = None
+    created: datetime | None = None
+
+
+class BaseState(ABC):
+    """Keeps what must survive."""
+
+    #: The database alias that it lives on, or None outside Django's databases.
+    alias: str | None = None
+
+    @abstractmethod
+    def atomic(self) -> AbstractContextManager[Any]:
+        """Open a transaction on the state."""
+
+    @abstractmethod
+    def claim_receipt(self, start_id: str, using: str) -> bool:
+        """Note, in the open transaction of `using`, that a task ran; False where it had run before."""
+
+    @abstractmethod
+    def add_dead_letter(self, letter: DeadLetter) -> None:
+        """Keep a dead letter; one of a slice fails its shard and iteration in the same transaction."""
+
+    @abstractmethod
+    def list_dead_letters(self, *, queue: str | None = None, limit: int = 100) -> list[DeadLetter]:
+        """Return the newest dead letters."""
+
+    @abstractmethod
+    def get_dead_letter(self, letter_id: int) -> DeadLetter | None:
+        """Return one dead letter."""
+
+    @abstractmethod
+    def delete_dead_letters(self, ids: Sequence[int]) -> int:
+        """Drop dead letters; return how many there were."""
+
+    @abstractmethod
+    def delete_letters_of(self, iteration_id: str) -> None:
+        """Drop the dead letters of an iteration that goes on."""
+
+    @abstractmethod
+    def create_iteration(self, iteration: IterationRecord, shards: Sequence[ShardRecord]) -> bool:
+        """Keep a new iteration; False where one of this id exists."""
+
+    @abstractmethod
+    def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
+        """Return one iteration; `lock` holds it until the transaction ends."""
+
+    @abstractmethod
+    def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:
+        """Return the newest iterations."""
+
+    @abstractmethod
+    def save_iteration(self, iteration: IterationRecord) -> None:
+        """Write status, finished and error of an iteration that was read under lock."""
+
+    @abstractmethod
+    def save_options(self, iteration: IterationRecord) -> None:
+        """Write the options of an iteration."""
+
+    @abstractmethod
+    def list_shards(self, iteration_id: str) -> list[ShardRecord]:
+        """Return the shards of an iteration by index."""
+
+    @abstractmethod
+    def locked_shard(self, iteration_id: str, index: int) -> AbstractContextManager[ShardRecord | None]:
+        """Open a transaction that holds the shard; None where there is no such shard.
+
+        Raises:
+            ShardBusyError: another delivery holds it.
+        """
+
+    @abstractmethod
+    def save_shard(self, shard: ShardRecord) -> None:
+        """Write a shard that was read under lock."""
+
+    @abstractmethod
+    def resume_shards(self, iteration_id: str) -> list[ShardRecord]:
+        """Set the shards that are not done running again, in a new epoch, and return them."""
+
+    @abstractmethod
+    def renew_lease(self, iteration_id: str, index: int, owner: str, until: datetime) -> bool:
+        """Extend a lease; False where it was lost."""
+
+    @abstractmethod
+    def finish_shard(self, iteration_id: str) -> int:
+        """Count one shard less, in the open transaction; return how many are unfinished."""
+
+    @abstractmethod
+    def sweep(self) -> int:
+        """Delete what has been kept for the retention time; return how much that was."""
+
+    @abstractmethod
+    def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[int]:
+        """Write outbox rows in the open transaction of `using`; return their ids."""
+
+    @abstractmethod
+    def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[int, Task]]:
+        """Lease held tasks of `using`, oldest first."""
+
+    @abstractmethod
+    def outbox_aliases(self) -> list[str]:
+        """Return the aliases that can hold an outbox."""
+
+    @abstractmethod
+    def drop_held(self, using: str, ids: Sequence[int]) -> None:
+        """Delete outbox rows whose tasks were accepted."""
+
+    def task_exhausted(self, task: Task, attempts: int, status: int) -> None:
+        """Keep a dead letter for a task that a queue gave up."""
+        self.add_dead_letter(
+            DeadLetter(
+                task=task,
+                attempts=attempts,
+                error_type="NoAnswer" if status == 504 else "Exhausted",  # HTTP status
+                error=f"The last of {attempts} attempts was answered with {status}.",
+            )
+        )

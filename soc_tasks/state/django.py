@@ -1,0 +1,297 @@
+"""The state in Django's databases.
+
+Iterations and dead letters live on `DATABASE`, outbox and receipts on the alias of the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import simplejson
+from django.db import OperationalError, connections, transaction
+from django.db.models import F, Q
+from django.db.models.constants import OnConflict
+from django.utils import timezone
+
+from soc_tasks.conf import get_settings
+from soc_tasks.meta import read_meta
+from soc_tasks.models import DeadLetter as DeadLetterRow
+from soc_tasks.models import Iteration, OutboxTask, Receipt, Shard
+from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
+from soc_tasks.state.rows import read_task, write_task
+from soc_tasks.values import Task
+
+#: For how long an outbox row belongs to whoever took it, seconds.
+OUTBOX_LEASE = 30.0
+#: How many rows of a kind one sweep deletes at most, so that it never holds the database for long.
+SWEEP_ROWS = 1000
+
+_SHARD_FIELDS = tuple(field.name for field in dataclasses.fields(ShardRecord))
+_SHARD_CHANGES = tuple(name for name in _SHARD_FIELDS if name not in ("iteration", "index"))
+
+
+def _read_shard(row: Shard) -> ShardRecord:
+    values = {name: getattr(row, name) for name in _SHARD_CHANGES}
+    return ShardRecord(iteration=row.iteration_id, index=row.index, **values)
+
+
+def _read_iteration(row: Iteration) -> IterationRecord:
+    return IterationRecord(
+        id=row.id,
+        name=row.name,
+        status=row.status,
+        unfinished=row.unfinished,
+        total=row.total,
+        options=simplejson.loads(row.options),
+        created=row.created,
+        finished=row.finished,
+        error=row.error,
+    )
+
+
+def _read_letter(row: DeadLetterRow) -> DeadLetter:
+    return DeadLetter(
+        id=row.pk,
+        task=read_task(row),
+        attempts=row.attempts,
+        error_type=row.error_type,
+        error=row.error,
+        traceback=row.traceback,
+        created=row.created,
+    )
+
+
+class DjangoState(BaseState):
+    """Keeps records in the tables of soc_tasks.models."""
+
+    def __init__(self) -> None:
+        self.alias: str = get_settings().database
+
+    def atomic(self) -> AbstractContextManager[Any]:
+        """Open a transaction on `DATABASE`."""
+        return transaction.atomic(using=self.alias)
+
+    # Receipts
+
+    def claim_receipt(self, start_id: str, using: str) -> bool:
+        """Note that a task ran."""
+        # ON CONFLICT DO NOTHING: an IntegrityError would abort PostgreSQL's transaction.
+        table = connections[using].ops.quote_name(Receipt._meta.db_table)
+        names = ", ".join(connections[using].ops.quote_name(name) for name in ("start_id", "created"))
+        ignore = connections[using].ops.insert_statement(on_conflict=OnConflict.IGNORE)
+        suffix = connections[using].ops.on_conflict_suffix_sql([], [], OnConflict.IGNORE, [])
+        field = Receipt._meta.get_field("created")
+        created = field.get_db_prep_save(timezone.now(), connections[using])
+        with connections[using].cursor() as cursor:
+            cursor.execute(f"{ignore} {table} ({names}) VALUES (%s, %s) {suffix}", [start_id, created])
+            return bool(cursor.rowcount)
+
+    # Dead letters
+
+    def add_dead_letter(self, letter: DeadLetter) -> None:
+        """Keep a dead letter, and fail the shard of a slice with it."""
+        meta = read_meta(letter.task)
+        message = meta.slice if meta is not None else None
+        row = DeadLetterRow(
+            attempts=letter.attempts,
+            error_type=letter.error_type[:255],
+            error=letter.error,
+            traceback=letter.traceback,
+            iteration=message.iteration if message is not None else "",
+        )
+        write_task(letter.task, row)
+        row.created = timezone.now()
+        with self.atomic():
+            if message is not None:
+                shards = Shard.objects.using(self.alias).filter(
+                    iteration_id=message.iteration,
+                    index=message.shard,
+                    step=message.step,
+                    epoch=message.epoch,
+                    status="running",
+                )
+                error = f"{letter.error_type}: {letter.error}"
+                if shards.update(status="failed", owner="", until=None, error=error):
+                    Iteration.objects.using(self.alias).filter(
+                        pk=message.iteration, status__in=("running", "paused")
+                    ).update(status="failed", error=error, finished=timezone.now())
+            row.save(using=self.alias, force_insert=True)
+
+    def list_dead_letters(self, *, queue: str | None = None, limit: int = 100) -> list[DeadLetter]:
+        """Return the newest dead letters."""
+        rows = DeadLetterRow.objects.using(self.alias).order_by("-pk")
+        if queue is not None:
+            rows = rows.filter(queue=queue)
+        return [_read_letter(row) for row in rows[:limit]]
+
+    def get_dead_letter(self, letter_id: int) -> DeadLetter | None:
+        """Return one dead letter."""
+        row = DeadLetterRow.objects.using(self.alias).filter(pk=letter_id).first()
+        return None if row is None else _read_letter(row)
+
+    def delete_dead_letters(self, ids: Sequence[int]) -> int:
+        """Drop dead letters."""
+        return DeadLetterRow.objects.using(self.alias).filter(pk__in=ids).delete()[0]
+
+    def delete_letters_of(self, iteration_id: str) -> None:
+        """Drop the dead letters of an iteration that goes on."""
+        DeadLetterRow.objects.using(self.alias).filter(iteration=iteration_id).delete()
+
+    # Iterations
+
+    def create_iteration(self, iteration: IterationRecord, shards: Sequence[ShardRecord]) -> bool:
+        """Keep a new iteration with its shards."""
+        row = Iteration(
+            id=iteration.id,
+            name=iteration.name[:255],
+            status=iteration.status,
+            unfinished=iteration.unfinished,
+            total=iteration.total,
+            options=simplejson.dumps(iteration.options),
+            created=timezone.now(),
+        )
+        with self.atomic():
+            before = Iteration.objects.using(self.alias).filter(pk=iteration.id)
+            if before.exists():
+                return False
+            row.save(using=self.alias, force_insert=True)
+            Shard.objects.using(self.alias).bulk_create(
+                Shard(iteration_id=shard.iteration, **{n: getattr(shard, n) for n in _SHARD_FIELDS if n != "iteration"})
+                for shard in shards
+            )
+        return True
+
+    def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
+        """Return one iteration."""
+        rows = Iteration.objects.using(self.alias).filter(pk=iteration_id)
+        if lock:
+            # SQLite has no row locks: a write first takes the whole database, and never has to upgrade a read.
+            if connections[self.alias].features.has_select_for_update:
+                rows = rows.select_for_update()
+            else:
+                rows.update(status=F("status"))
+        row = rows.first()
+        return None if row is None else _read_iteration(row)
+
+    def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:
+        """Return the newest iterations."""
+        rows = Iteration.objects.using(self.alias).order_by("-created", "-id")
+        return [_read_iteration(row) for row in rows[:limit]]
+
+    def save_iteration(self, iteration: IterationRecord) -> None:
+        """Write status, finished and error."""
+        Iteration.objects.using(self.alias).filter(pk=iteration.id).update(
+            status=iteration.status, finished=iteration.finished, error=iteration.error
+        )
+
+    def save_options(self, iteration: IterationRecord) -> None:
+        """Write the options."""
+        rows = Iteration.objects.using(self.alias).filter(pk=iteration.id)
+        rows.update(options=simplejson.dumps(iteration.options))
+
+    def list_shards(self, iteration_id: str) -> list[ShardRecord]:
+        """Return the shards of an iteration by index."""
+        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id).order_by("index")
+        return [_read_shard(row) for row in rows]
+
+    @contextmanager
+    def locked_shard(self, iteration_id: str, index: int) -> Iterator[ShardRecord | None]:
+        """Open a transaction that holds the shard's row."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.atomic())
+                row = self._lock_shard(iteration_id, index)
+            except OperationalError as error:
+                raise ShardBusyError(str(error)) from error
+            yield None if row is None else _read_shard(row)
+
+    def _lock_shard(self, iteration_id: str, index: int) -> Shard | None:
+        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id, index=index)
+        features = connections[self.alias].features
+        if features.has_select_for_update:
+            rows = rows.select_for_update(nowait=features.has_select_for_update_nowait)
+        elif not rows.update(owner=F("owner")):
+            return None
+        return rows.first()
+
+    def save_shard(self, shard: ShardRecord) -> None:
+        """Write a shard."""
+        Shard.objects.using(self.alias).filter(iteration_id=shard.iteration, index=shard.index).update(
+            **{name: getattr(shard, name) for name in _SHARD_CHANGES}
+        )
+
+    def resume_shards(self, iteration_id: str) -> list[ShardRecord]:
+        """Set the shards that are not done running again."""
+        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id).exclude(status="done")
+        rows.update(status="running", epoch=F("epoch") + 1, attempts=0, error="")
+        return [_read_shard(row) for row in rows.order_by("index")]
+
+    def renew_lease(self, iteration_id: str, index: int, owner: str, until: datetime) -> bool:
+        """Extend a lease."""
+        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id, index=index, owner=owner)
+        return bool(rows.update(until=until))
+
+    def finish_shard(self, iteration_id: str) -> int:
+        """Count one shard less: an UPDATE that is read back, never a count over the shards."""
+        rows = Iteration.objects.using(self.alias).filter(pk=iteration_id)
+        rows.update(unfinished=F("unfinished") - 1)
+        return int(rows.values_list("unfinished", flat=True).get())
+
+    # Outbox
+
+    def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[int]:
+        """Write outbox rows, leased to the writer until its transaction is over."""
+        until = timezone.now() + timedelta(seconds=OUTBOX_LEASE)
+        ids = []
+        for task in tasks:
+            row = write_task(task, OutboxTask(leased_until=until))
+            row.save(using=using, force_insert=True)
+            ids.append(row.pk)
+        return ids
+
+    def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[int, Task]]:
+        """Lease held tasks, oldest first."""
+        now = timezone.now()
+        rows = OutboxTask.objects.using(using).filter(Q(leased_until=None) | Q(leased_until__lt=now)).order_by("pk")
+        with transaction.atomic(using=using):
+            if connections[using].features.has_select_for_update_skip_locked:
+                rows = rows.select_for_update(skip_locked=True)
+            taken = list(rows[:limit])
+            free = OutboxTask.objects.using(using).filter(pk__in=[row.pk for row in taken])
+            if taken:
+                free.update(leased_until=now + timedelta(seconds=OUTBOX_LEASE), attempts=F("attempts") + 1)
+        for row in taken:
+            yield row.pk, read_task(row)
+
+    def outbox_aliases(self) -> list[str]:
+        """Return the aliases that hold this app's tables, `DATABASE` first."""
+        found = [self.alias]
+        for alias in connections:
+            if alias != self.alias and OutboxTask._meta.db_table in connections[alias].introspection.table_names():
+                found.append(alias)
+        return found
+
+    def drop_held(self, using: str, ids: Sequence[int]) -> None:
+        """Delete outbox rows."""
+        OutboxTask.objects.using(using).filter(pk__in=ids).delete()
+
+    # Retention
+
+    def sweep(self) -> int:
+        """Delete receipts, dead letters and ended iterations past the retention time, some at a time."""
+        before = timezone.now() - timedelta(days=get_settings().retention_days)
+        old: list[Any] = [
+            DeadLetterRow.objects.using(self.alias).filter(created__lt=before),
+            Iteration.objects.using(self.alias).filter(finished__lt=before),
+        ]
+        old += [Receipt.objects.using(alias).filter(created__lt=before) for alias in self.outbox_aliases()]
+        gone = 0
+        for rows in old:
+            keys = list(rows.values_list("pk", flat=True)[:SWEEP_ROWS])
+            if keys:
+                gone += rows.model.objects.using(rows.db).filter(pk__in=keys).delete()[0]
+        return gone

@@ -1,0 +1,55 @@
+"""A task as a row, and back: for the outbox and the dead letters."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypeVar
+
+import simplejson
+
+from soc_tasks.models import KeptTask
+from soc_tasks.values import RetryOptions, Task
+
+Row = TypeVar("Row", bound=KeptTask)
+
+
+def write_task(task: Task, row: Row) -> Row:
+    """Copy `task` into the columns of `row`."""
+    options: dict[str, Any] = {
+        name: value
+        for name in ("service", "version", "instance", "dispatch_deadline", "named")
+        if (value := getattr(task, name))
+    }
+    if task.retry is not None:
+        options["retry"] = task.retry.as_dict()
+    if task.eta is not None:
+        options["eta"] = task.eta.isoformat()
+    row.queue = task.queue
+    row.name = task.name
+    row.path = task.path
+    row.script_name = task.script_name
+    row.headers = simplejson.dumps(dict(task.headers))
+    row.body = task.body
+    row.options = simplejson.dumps(options)
+    row.start_id = task.start_id
+    row.created = task.created
+    return row
+
+
+def read_task(row: KeptTask) -> Task:
+    """Return the task that a row holds."""
+    options = simplejson.loads(row.options)
+    retry, eta = options.pop("retry", None), options.pop("eta", None)
+    return Task(
+        queue=row.queue,
+        name=row.name,
+        path=row.path,
+        script_name=row.script_name,
+        headers=simplejson.loads(row.headers),
+        body=bytes(row.body),
+        start_id=row.start_id,
+        created=row.created,
+        retry=None if retry is None else RetryOptions(**retry),
+        eta=None if eta is None else datetime.fromisoformat(eta),
+        **options,
+    )

@@ -1,0 +1,7 @@
+"""URL patterns of the library's own views: `path("_tasks/", include("soc_tasks.urls"))`."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

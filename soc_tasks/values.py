@@ -1,0 +1,257 @@
+"""The values that travel between the rooms: frozen, without behaviour beyond their own fields.
+
+`Task` is what a backend takes, `TaskHandle` what the caller gets back, `TaskRequest` one line of a bulk call,
+`Delivery` what a queue knows of the call it makes, `TaskInfo` what a view sees of that (`request.task`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+#: The header that carries what belongs to a task beside its context: start id, typed keys, slice, inherited options.
+META_HEADER: Final = "X-SocTasks-Meta"
+#: What an answer tells a queue of ours beyond its status: "dead" or "busy".
+OUTCOME_HEADER: Final = "X-SocTasks-Outcome"
+#: Seconds after which `repeatTask(countdown)` wants the next attempt.
+COUNTDOWN_HEADER: Final = "X-SocTasks-Countdown"
+#: The key of the WSGI environ under which in-process dispatch puts its `Delivery`. A network client sets strings only.
+DELIVERY_KEY: Final = "soc_tasks.delivery"
+
+
+def _check_number(owner: str, name: str, value: Any, *, low: float, whole: bool = False) -> None:
+    """Refuse `value` unless it is a finite number of at least `low` (None passes: not set)."""
+    if value is None:
+        return
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < low:
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"{owner}: {name} must be {kind} of at least {low:g}, not {value!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryOptions:
+    """How often and when a task is tried again; None takes the queue's value.
+
+    Args:
+        max_attempts: attempts in all, the first included; -1 without limit.
+        max_retry_duration: seconds from the first attempt; 0 without limit. Where both limits are set, a task
+            stops only when both are passed (Cloud Tasks v2, RetryConfig).
+        min_backoff: seconds before the first retry.
+        max_backoff: the longest wait, seconds.
+        max_doublings: how often the wait doubles before it grows linearly.
+    """
+
+    max_attempts: int | None = None
+    max_retry_duration: float | None = None
+    min_backoff: float | None = None
+    max_backoff: float | None = None
+    max_doublings: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_number("RetryOptions", "max_attempts", self.max_attempts, low=-1, whole=True)
+        if self.max_attempts == 0:
+            raise ValueError("RetryOptions: max_attempts must be -1 (without limit) or at least 1, not 0.")
+        _check_number("RetryOptions", "max_retry_duration", self.max_retry_duration, low=0)
+        _check_number("RetryOptions", "min_backoff", self.min_backoff, low=0)
+        _check_number("RetryOptions", "max_backoff", self.max_backoff, low=0)
+        _check_number("RetryOptions", "max_doublings", self.max_doublings, low=0, whole=True)
+        if self.min_backoff is not None and self.max_backoff is not None and self.min_backoff > self.max_backoff:
+            raise ValueError(
+                f"RetryOptions: min_backoff ({self.min_backoff}) must not be above max_backoff ({self.max_backoff})."
+            )
+
+    def over(self, base: RetryOptions) -> RetryOptions:
+        """Return these options, with those of `base` where none is set here."""
+        return RetryOptions(**{**base.as_dict(), **self.as_dict()})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options that are set, as plain JSON values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+#: Cloud Tasks' defaults of a queue (cloud.google.com/tasks/docs/reference/rest/v2, RetryConfig).
+DEFAULT_RETRY: Final = RetryOptions(
+    max_attempts=100, max_retry_duration=0, min_backoff=0.1, max_backoff=3600.0, max_doublings=16
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOptions:
+    """What CLOUD_TASKS_QUEUES says of one queue.
+
+    Args:
+        name: `[A-Za-z0-9-]{1,100}`.
+        rate_per_second: dispatches a second; None takes the backend's default (embedded: without limit).
+        rate_max_concurrent: dispatches at one time over all workers; None as above.
+        retry: its retry options, whole (defaults filled in).
+    """
+
+    name: str
+    rate_per_second: float | None = None
+    rate_max_concurrent: int | None = None
+    retry: RetryOptions = DEFAULT_RETRY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One POST to be made: what a backend takes.
+
+    Args:
+        queue: name of the queue.
+        name: its name in that queue, fixed before anything is sent.
+        path: path and query string of the URL, script prefix included.
+        script_name: the part of `path` that is the script prefix ("" or "/prefix").
+        body: what is POSTed.
+        headers: what is sent along, ours included.
+        eta: when it is due (aware); None: now.
+        created: when it was made (aware).
+        dispatch_deadline: seconds an attempt may take; None takes the backend's default (600).
+        retry: options that override the queue's, or None.
+        service, version, instance: where it runs, on a backend that routes.
+        start_id: 32 hex digits, the same across redeliveries, retries and the relay.
+        named: whether the caller chose the name (then it stays taken for a while after the task's end).
+    """
+
+    queue: str
+    name: str
+    path: str
+    script_name: str = ""
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    eta: datetime | None = None
+    created: datetime = field(default_factory=lambda: datetime.now(UTC))
+    dispatch_deadline: float | None = None
+    retry: RetryOptions | None = None
+    service: str | None = None
+    version: str | None = None
+    instance: str | None = None
+    start_id: str = ""
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskHandle:
+    """A task that was accepted.
+
+    Args:
+        name: its name in the queue.
+        queue: name of the queue.
+        url: path and query string that it is POSTed to.
+        eta: when it is due (aware), or None: at once.
+        iteration: id of the iteration that it starts, or None.
+    """
+
+    name: str
+    queue: str
+    url: str
+    eta: datetime | None = None
+    iteration: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """One task of a bulk call: the arguments of `startTask` but `queue` and `using`."""
+
+    url: Any
+    context: Mapping[str, Any] | None = None
+    url_args: Sequence[Any] | None = None
+    url_kwargs: Mapping[str, Any] | None = None
+    countdown: float | None = None
+    eta: datetime | None = None
+    name: str | None = None
+    headers: Mapping[str, str] | None = None
+    service: str | None = None
+    version: str | None = None
+    instance: str | None = None
+    dispatch_deadline: float | None = None
+    retry_options: RetryOptions | None = None
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What a queue of ours knows of the call that it makes; its presence in the WSGI environ proves the call.
+
+    Args:
+        queue: name of the queue.
+        name: name of the task.
+        retry_count: attempts made before this one.
+        execution_count: answers had before this one.
+        eta: when the task was due (aware).
+        previous_status: HTTP status of the last answer, or None.
+        is_last_attempt: whether a failure now is the last.
+        deadline: `time.monotonic()` by which the view must have answered.
+        stopping: whether the worker wants to end: work that can be cut short should be.
+        failures: the exceptions that the view raised, for whoever made the call.
+    """
+
+    queue: str
+    name: str
+    retry_count: int = 0
+    execution_count: int = 0
+    eta: datetime | None = None
+    previous_status: int | None = None
+    is_last_attempt: bool = False
+    deadline: float = field(default_factory=lambda: time.monotonic() + 600.0)
+    stopping: Callable[[], bool] = _never
+    failures: list[BaseException] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back from a call.
+
+    Args:
+        status: HTTP status; 504 where there was no answer in time, 500 where the call broke.
+        outcome: value of the outcome header: "", "dead" or "busy" (not counted as an attempt).
+        countdown: seconds until the next attempt, where the view asked for it.
+    """
+
+    status: int
+    outcome: str = ""
+    countdown: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskInfo:
+    """What a view sees of its task, as `request.task`.
+
+    Args:
+        name, queue: the task's name and its queue's.
+        retry_count: attempts made before this one.
+        execution_count: answers had before this one.
+        eta: when it was due (aware), or None.
+        previous_status: HTTP status of the last answer, or None.
+        is_last_attempt: whether a failure now ends in a dead letter.
+        context: what `startTask` was given, types and all.
+        start_id: the same across all attempts; a key to deduplicate by.
+        iteration, shard, step: for a slice of an iteration.
+    """
+
+    name: str
+    queue: str
+    retry_count: int = 0
+    execution_count: int = 0
+    eta: datetime | None = None
+    previous_status: int | None = None
+    is_last_attempt: bool = False
+    context: dict[str, Any] = field(default_factory=dict)
+    start_id: str = ""
+    iteration: str | None = None
+    shard: int | None = None
+    step: int | None = None
+    deadline: float = field(default_factory=lambda: time.monotonic() + 600.0)
+
+    def time_left(self) -> timedelta:
+        """Return the time until the queue gives this attempt up; zero when it is over."""
+        return timedelta(seconds=max(0.0, self.deadline - time.monotonic()))

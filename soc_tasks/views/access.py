@@ -1,0 +1,234 @@
+"""Who may call a task. Every check judges the request object, never process state, and fails closed.
+
+Checks are callables of the request and combine: `from_queue | superuser`, `staff & has_permission("app.change_x")`.
+A check that rests on a session enforces CSRF itself, since task views are exempt from the middleware.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
+from django.middleware.csrf import CsrfViewMiddleware
+from django.views.decorators.csrf import csrf_exempt
+
+from soc_tasks.conf import get_settings
+from soc_tasks.logic.current import current_cron, current_task
+from soc_tasks.values import DELIVERY_KEY, Delivery, TaskInfo
+
+
+class Check:
+    """A rule that lets a request in or not.
+
+    Args:
+        test: callable of the request.
+        name: how the rule reads.
+    """
+
+    def __init__(self, test: Callable[[HttpRequest], bool], name: str) -> None:
+        self._test = test
+        self.name = name
+
+    def __call__(self, request: HttpRequest) -> bool:
+        """Tell whether the request is let in; anything but True is a no."""
+        return self._test(request) is True
+
+    def __or__(self, other: Callable[[HttpRequest], bool]) -> Check:
+        """Let in what either lets in."""
+        right = as_check(other)
+        return Check(lambda request: self(request) or right(request), f"({self.name} | {right.name})")
+
+    def __ror__(self, other: Callable[[HttpRequest], bool]) -> Check:
+        """Let in what either lets in."""
+        return as_check(other) | self
+
+    def __and__(self, other: Callable[[HttpRequest], bool]) -> Check:
+        """Let in what both let in."""
+        right = as_check(other)
+        return Check(lambda request: self(request) and right(request), f"({self.name} & {right.name})")
+
+    def __rand__(self, other: Callable[[HttpRequest], bool]) -> Check:
+        """Let in what both let in."""
+        return as_check(other) & self
+
+    def __repr__(self) -> str:
+        """Return the rule as it was written."""
+        return self.name
+
+
+def as_check(check: Callable[[HttpRequest], bool]) -> Check:
+    """Return a callable of the request as a `Check`.
+
+    Raises:
+        TypeError: it is not callable, as when a check was called instead of named.
+    """
+    if isinstance(check, Check):
+        return check
+    if not callable(check):
+        raise TypeError(f"access must be a callable of the request, such as from_queue | superuser, not {check!r}.")
+    return Check(check, getattr(check, "__name__", repr(check)))
+
+
+def find_delivery(request: HttpRequest) -> Delivery | None:
+    """Return the proof of a call by the embedded engine or the test tools, or None.
+
+    It is an object in the WSGI environ: a network client can only set strings there.
+    """
+    delivery = request.META.get(DELIVERY_KEY)
+    return delivery if isinstance(delivery, Delivery) else None
+
+
+def _on_app_engine() -> bool:
+    """Tell whether App Engine's front end stands before this process and strips forged headers.
+
+    https://cloud.google.com/appengine/docs/standard/reference/request-headers: X-Appengine-* headers from outside are
+    removed there, and only there.
+    """
+    settings = get_settings()
+    return (
+        settings.backend == "cloud_tasks"
+        and settings.target == "app_engine"
+        and os.environ.get("GAE_ENV") == "standard"
+    )
+
+
+def _is_from_queue(request: HttpRequest) -> bool:
+    return find_delivery(request) is not None
+
+
+def _is_from_cron(request: HttpRequest) -> bool:
+    return request.headers.get("X-Appengine-Cron") == "true" and _on_app_engine()
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    """Django's check, with the reason in place of a page."""
+
+    def _reject(self, request: HttpRequest, reason: str) -> Any:
+        return reason
+
+
+def forbid_view(_: HttpRequest) -> HttpResponse:
+    """Stand for the view in Django's CSRF check: not exempt from it."""
+    return forbid()
+
+
+def _passes_csrf(request: HttpRequest) -> bool:
+    check = _CsrfCheck(lambda _: HttpResponse())
+    check.process_request(request)
+    return check.process_view(request, forbid_view, (), {}) is None
+
+
+def _user_check(test: Callable[[Any], bool], name: str) -> Check:
+    def judge(request: HttpRequest) -> bool:
+        user = getattr(request, "user", None)
+        return bool(user is not None and user.is_active and test(user) and _passes_csrf(request))
+
+    return Check(judge, name)
+
+
+from_queue = Check(_is_from_queue, "from_queue")
+from_cron = Check(_is_from_cron, "from_cron")
+superuser = _user_check(lambda user: user.is_superuser, "superuser")
+staff = _user_check(lambda user: user.is_staff, "staff")
+
+
+def has_permission(permission: str) -> Check:
+    """Return a check that lets in users who have a permission.
+
+    Args:
+        permission: `"app_label.codename"`.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    label, dot, codename = permission.partition(".")
+    if not (label and dot and codename):
+        raise ValueError(f"A permission is named 'app_label.codename', not {permission!r}.")
+    return _user_check(lambda user: user.has_perm(permission), f"has_permission({permission!r})")
+
+
+def forbid() -> HttpResponse:
+    """Return the one answer to a caller who may not: 403 without a body."""
+    return HttpResponseForbidden()
+
+
+def _guard(access: Check) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @csrf_exempt
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not access(request):
+                return forbid()
+            task_token = current_task.set(plain_info(request))
+            cron_token = current_cron.set(from_cron(request))
+            try:
+                return view(request, *args, **kwargs)
+            finally:
+                current_cron.reset(cron_token)
+                current_task.reset(task_token)
+
+        guarded.login_required = False  # type: ignore[attr-defined] # LoginRequiredMiddleware would redirect
+        return guarded
+
+    return decorate
+
+
+#: For views that are no tasks: let in the queue and cron only.
+task_only = _guard(from_queue | from_cron)
+#: For views that are no tasks: let in the queue, cron and superusers.
+task_or_superuser_only = _guard(from_queue | from_cron | superuser)
+
+
+def plain_info(request: HttpRequest, **more: Any) -> TaskInfo | None:
+    """Return what the queue says of its call, or None where the queue did not make it."""
+    delivery = find_delivery(request)
+    if delivery is None:
+        return None
+    return TaskInfo(
+        name=delivery.name,
+        queue=delivery.queue,
+        retry_count=delivery.retry_count,
+        execution_count=delivery.execution_count,
+        eta=delivery.eta,
+        previous_status=delivery.previous_status,
+        is_last_attempt=delivery.is_last_attempt,
+        deadline=delivery.deadline,
+        **more,
+    )
+
+
+def is_in_task() -> bool:
+    """Tell whether the current call was made by a queue."""
+    return current_task.get() is not None
+
+
+def is_in_cron() -> bool:
+    """Tell whether the current call was made by cron."""
+    return current_cron.get()
+
+
+def task_name() -> str | None:
+    """Return the name of the current task, or None outside one."""
+    task = current_task.get()
+    return None if task is None else task.name
+
+
+def task_queue_name() -> str | None:
+    """Return the queue of the current task, or None outside one."""
+    task = current_task.get()
+    return None if task is None else task.queue
+
+
+def task_retry_count() -> int | None:
+    """Return how many attempts of the current task came before, or None outside one."""
+    task = current_task.get()
+    return None if task is None else task.retry_count
+
+
+def task_execution_count() -> int | None:
+    """Return how many answers the current task had before, or None outside one."""
+    task = current_task.get()
+    return None if task is None else task.execution_count

@@ -1,0 +1,284 @@
+"""`@task` and `@iterative_task`: they make a view that a queue may call, and that answers as a queue understands."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, overload
+
+from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostError
+
+from soc_tasks.errors import NotSupportedError
+from soc_tasks.logic.batches import MAX_BATCH_SIZE, is_logic
+from soc_tasks.logic.forms import encode_context
+from soc_tasks.logic.plans import Plan
+from soc_tasks.logic.runs import start_run
+from soc_tasks.logic.slices import Budget, run_slice
+from soc_tasks.logic.urls import OPTIONS_ATTRIBUTE, ViewOptions
+from soc_tasks.meta import Inherited
+from soc_tasks.values import RetryOptions
+from soc_tasks.views import responses
+from soc_tasks.views.access import as_check, find_delivery, from_queue, plain_info
+from soc_tasks.views.intake import BadInputError, Call, read_call, refuse
+from soc_tasks.views.responses import Outcome
+from soc_tasks.views.running import bury, check_answer, run, run_once
+from soc_tasks.views.starting import start_from_outside
+
+View = Callable[..., Any]
+Access = Callable[[HttpRequest], bool]
+
+
+class _EveryAlias(frozenset[str]):
+    """Says yes to every alias: ATOMIC_REQUESTS around a task view would swallow our commits."""
+
+    def __contains__(self, alias: object) -> bool:
+        return True
+
+
+@overload
+def task(view: View, /) -> View: ...
+
+
+@overload
+def task(
+    *,
+    access: Access = ...,
+    atomic: bool = ...,
+    using: str | None = ...,
+    fatal_on: type[Exception] | Sequence[type[Exception]] = ...,
+    max_attempts: int | None = ...,
+) -> Callable[[View], View]: ...
+
+
+def task(
+    view: View | None = None,
+    /,
+    *,
+    access: Access = from_queue,
+    atomic: bool = False,
+    using: str | None = None,
+    fatal_on: type[Exception] | Sequence[type[Exception]] = (),
+    max_attempts: int | None = None,
+) -> Any:
+    """Make a view a task: a queue calls it by POST until it succeeds or fails for good.
+
+    The view returns None or a 2xx response when it is done. FatalTaskError, Http404 and PermissionDenied end the task;
+    every other exception, and every other response, has it tried again.
+
+    Args:
+        view: the view, where the decorator is used bare; a function or a bound method.
+        access: who may call it, such as `from_queue | superuser`.
+        atomic: whether the view and its receipt commit together, so that a duplicate does nothing.
+        using: alias of that transaction; None: the engine's.
+        fatal_on: further exceptions that end the task.
+        max_attempts: attempts in all unless `startTask` says otherwise; -1 without limit.
+
+    Raises:
+        TypeError: the view is async, or is no callable.
+    """
+    ends_task = (fatal_on,) if isinstance(fatal_on, type) else tuple(fatal_on)
+    if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in ends_task):
+        raise TypeError(f"fatal_on must hold exception classes, not {fatal_on!r}.")
+    RetryOptions(max_attempts=max_attempts)
+
+    def decorate(view: View) -> View:
+        def handle(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponse:
+            def work() -> Outcome:
+                run_once(call.info, lambda: check_answer(view(*args, **kwargs), view), atomic=atomic, using=using)
+                return responses.DONE
+
+            return run(call.request, view, call.info, work, ends_task, call.delivery)
+
+        return _make_view(view, access, ViewOptions(max_attempts=max_attempts), handle)
+
+    return decorate if view is None else decorate(view)
+
+
+def iterative_task(  # the public signature
+    logic: Any = None,
+    repeat_in: float | None = None,
+    *,
+    filter: Any = None,
+    fields: Any = None,
+    order: str | None = None,
+    start_key: str | None = None,
+    batch_size: int | None = None,
+    shards: int = 1,
+    finalize: Any = None,
+    atomic: bool = False,
+    time_limit: float | None = None,
+    on_error: str = "retry",
+    access: Access = from_queue,
+    using: str | None = None,
+) -> Any:
+    """Make a view an iteration: it is called with one batch of entities after the other until none is left.
+
+    The view gets `entities` (a list), and `context` if its signature takes it, by keyword. It need return nothing.
+
+    Args:
+        logic: a model, a queryset, a registered name, anything with `getBatchOfData`; None: the posted context names
+            it. Any other callable is the view: the decorator is used bare.
+        repeat_in: seconds after which the whole iteration starts again, from the original context.
+        filter: restriction of the entities; what the context posts is added to it. `fields` is the same.
+        fields: Melange's name for `filter`.
+        order: order field, "-" before it for descending.
+        start_key: where to begin.
+        batch_size: entities a batch, at most 1,000.
+        shards: must be 1 in this release.
+        finalize: must be None in this release.
+        atomic: whether each batch, its cursor and the next task commit in one transaction.
+        time_limit: seconds that one delivery may use before it hands over to the next; None: `SLICE_SECONDS`.
+        on_error: must be "retry" in this release.
+        access: who may start it; its slices accept the queue alone.
+        using: alias that the entities are read from.
+
+    Raises:
+        TypeError: the view is async or does not take `entities`.
+        ValueError: an argument is out of range.
+        NotSupportedError: `shards` above 1, `finalize`, or another `on_error`.
+    """
+    if callable(logic) and not is_logic(logic):
+        return iterative_task()(logic)
+    if shards != 1 or finalize is not None or on_error != "retry":
+        raise NotSupportedError(
+            'This release iterates in one shard without finalize and with on_error="retry"; '
+            "leave shards, finalize and on_error at their defaults."
+        )
+    if filter is not None and fields is not None:
+        raise TypeError("filter and fields are the same thing; give one.")
+    _check_seconds("repeat_in", repeat_in, low=0)
+    _check_seconds("time_limit", time_limit, low=1e-9)
+    if batch_size is not None and not (type(batch_size) is int and 1 <= batch_size <= MAX_BATCH_SIZE):
+        raise ValueError(f"batch_size must be a whole number from 1 to {MAX_BATCH_SIZE}, not {batch_size!r}.")
+    plan = Plan(
+        logic=logic,
+        filter=fields if filter is None else filter,
+        order=order,
+        start_key=start_key,
+        batch_size=batch_size,
+        atomic=atomic,
+        using=using,
+        repeat_in=repeat_in,
+        time_limit=time_limit,
+    )
+
+    def decorate(view: View) -> View:
+        takes_context = _check_signature(view)
+
+        def handle(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponse:
+            work = (
+                _slice(call, view, plan, takes_context, args, kwargs) if call.meta.slice else _start(call, view, plan)
+            )
+            return run(call.request, view, call.info, work, (), call.delivery)
+
+        return _make_view(view, access, ViewOptions(iterates=True), handle)
+
+    return decorate
+
+
+def _start(call: Call, view: View, plan: Plan) -> Callable[[], Outcome]:
+    """Return the work of a start: the iteration and its first slice, in one transaction."""
+
+    def work() -> Outcome:
+        started = start_run(
+            start_id=call.meta.start_id,
+            name=f"{view.__module__}.{view.__qualname__}",
+            path=call.request.get_full_path(),
+            script_name=call.request.META.get("SCRIPT_NAME", ""),
+            plan=plan,
+            context=call.info.context,
+            inherited=call.meta.inherited or Inherited(queue=call.info.queue),
+        )
+        return responses.DONE if started else responses.DUPLICATE
+
+    return work
+
+
+def _slice(
+    call: Call, view: View, plan: Plan, takes_context: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[], Outcome]:
+    """Return the work of a slice: batch after batch, behind the fence."""
+    message = call.meta.slice
+    assert message is not None  # the caller looked
+
+    def process(entities: list[Any], context: dict[str, Any]) -> None:
+        # The context lives on the shard, not in the message: the view finds it where a plain task finds it.
+        call.request.POST = QueryDict(encode_context(context)[0])
+        call.request.task = dataclasses.replace(call.info, context=context)  # type: ignore[attr-defined]
+        extra = {"entities": entities, "context": context} if takes_context else {"entities": entities}
+        check_answer(view(*args, **kwargs, **extra), view)
+
+    def work() -> Outcome:
+        stopping = call.delivery.stopping if call.delivery is not None else lambda: False
+        budget = Budget.for_delivery(plan, call.info.deadline, stopping)
+        ran = run_slice(message, plan, process, budget, lambda error: responses.judge_error(error) is responses.DEAD)
+        return responses.DONE if ran else responses.STALE
+
+    return work
+
+
+def _make_view(
+    view: View, access: Access, options: ViewOptions, handle: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+) -> View:
+    """Wrap `view` in what is the same for all tasks."""
+    if not callable(view):
+        raise TypeError(f"A task is a view function or a bound method, not {view!r}.")
+    if inspect.iscoroutinefunction(view):
+        raise TypeError(f"{view!r} is async, which tasks do not support yet; write a plain function.")
+    check = as_check(access)
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> HttpResponse:
+        request = _find_request(args)
+        refusal = refuse(request, check)
+        if refusal is not None:
+            return refusal
+        if not from_queue(request):
+            return start_from_outside(request)
+        try:
+            call = read_call(request)
+        except UnreadablePostError:
+            return responses.RETRY.to_response()
+        except BadInputError as error:
+            return _bury_unread(request, error, view)
+        return handle(call, args, kwargs)  # type: ignore[no-any-return]
+
+    guarded.csrf_exempt = True  # type: ignore[attr-defined] # a queue has no cookie; sessions are checked in access.py
+    guarded.login_required = False  # type: ignore[attr-defined] # LoginRequiredMiddleware would redirect
+    guarded._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
+    setattr(guarded, OPTIONS_ATTRIBUTE, options)
+    return guarded
+
+
+def _bury_unread(request: HttpRequest, error: BadInputError, view: View) -> HttpResponse:
+    delivery = find_delivery(request)
+    if delivery is not None:
+        delivery.failures.append(error)
+    return bury(request, plain_info(request), error, view=view).to_response()
+
+
+def _find_request(args: tuple[Any, ...]) -> HttpRequest:
+    """Return the request: the first argument, or the second behind `self`."""
+    for candidate in args[:2]:
+        if isinstance(candidate, HttpRequest):
+            return candidate
+    raise TypeError("A task view is called with an HttpRequest; to run it later, call startTask(view).")
+
+
+def _check_signature(view: View) -> bool:
+    """Return whether the view takes `context`; refuse one that does not take `entities`."""
+    parameters = inspect.signature(view).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if not anything and "entities" not in parameters:
+        raise TypeError(f"{view!r} must take the keyword argument entities, in which it gets its batch.")
+    return anything or "context" in parameters
+
+
+def _check_seconds(name: str, value: float | None, *, low: float) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < low:
+        raise ValueError(f"{name} must be seconds, {'0 or more' if low == 0 else 'above 0'}, not {value!r}.")

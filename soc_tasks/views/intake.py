@@ -1,0 +1,134 @@
+"""From a request to a task: method, size, access and form, in this order, before the view is run.
+
+1. anything but POST: 405 (cron on App Engine calls by GET)
+2. Content-Length malformed: 400; over the site's limit: 413
+3. access refused: 403
+4. not made by the queue: the task is queued, 202
+5. body shorter than announced: 500; no form of ours: a dead letter, 200
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings as django_settings
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+
+from soc_tasks.errors import PayloadError
+from soc_tasks.logic import forms
+from soc_tasks.meta import Meta
+from soc_tasks.values import META_HEADER, Delivery, Task, TaskInfo
+from soc_tasks.views.access import Check, find_delivery, forbid, from_cron, from_queue, plain_info
+
+
+class BadInputError(Exception):
+    """The task can never be read; it becomes a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A task that was let in and read.
+
+    Args:
+        request: the request.
+        info: what the view will see as `request.task`.
+        meta: what travelled beside the context.
+        delivery: what the queue told of its call.
+    """
+
+    request: HttpRequest
+    info: TaskInfo
+    meta: Meta
+    delivery: Delivery | None
+
+
+def refuse(request: HttpRequest, access: Check) -> HttpResponse | None:
+    """Return the answer to a request that is not even read, or None where it is let in."""
+    if request.method != "POST" and not (request.method == "GET" and from_cron(request)):
+        return HttpResponse(status=405, headers={"Allow": "POST"})
+    status = _judge_length(request.META.get("CONTENT_LENGTH", ""))
+    if status:
+        return HttpResponse(status=status)
+    if access(request):
+        return None
+    # A slice, and a start that a session or cron was admitted to make, rest on the queue alone.
+    meta = _peek(request) if from_queue(request) else None
+    return None if meta is not None and (meta.slice is not None or meta.admitted) else forbid()
+
+
+def _judge_length(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        return 400
+    most = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    # int() of a text of thousands of digits would be refused; a length of over 18 digits is too long in any case.
+    if most is not None and (len(text) > 18 or int(text) > most):
+        return 413
+    return None
+
+
+def _peek(request: HttpRequest) -> Meta | None:
+    try:
+        return Meta.from_header(request.headers.get(META_HEADER, ""))
+    except ValueError:
+        return None
+
+
+def read_call(request: HttpRequest) -> Call:
+    """Read a request that the queue made.
+
+    Raises:
+        UnreadablePostError: the body is shorter than announced, or the client is gone.
+        BadInputError: the body or the header is none of ours, and never will be.
+    """
+    body = request.body
+    announced = request.META.get("CONTENT_LENGTH") or "0"
+    if len(body) < int(announced):
+        raise UnreadablePostError(f"the body has {len(body)} of {announced} bytes")
+    try:
+        forms.check_form(
+            request.content_type or "",
+            (request.content_params or {}).get("charset"),
+            request.headers.get("Content-Encoding", ""),
+            body,
+        )
+        meta = Meta.from_header(request.headers.get(META_HEADER, ""))
+        context = forms.decode_context(request.POST, meta.json_keys, meta.list_keys)
+    except (PayloadError, ValueError) as error:
+        raise BadInputError(str(error)) from error
+    message = meta.slice
+    info = plain_info(
+        request,
+        context=context,
+        start_id=meta.start_id,
+        iteration=message.iteration if message is not None else None,
+        shard=message.shard if message is not None else None,
+        step=message.step if message is not None else None,
+    )
+    if info is None:
+        raise BadInputError("the call was not made by a queue")
+    return Call(request=request, info=info, meta=meta, delivery=find_delivery(request))
+
+
+def rebuild_task(request: HttpRequest, info: TaskInfo | None) -> Task:
+    """Return the task that a request came from, for its dead letter."""
+    names = {"Content-Type": request.content_type or "", META_HEADER: request.headers.get(META_HEADER, "")}
+    meta = _peek(request)
+    inherited = meta.inherited if meta is not None else None
+    if inherited is not None:
+        names.update(inherited.headers)
+    try:
+        body = request.body
+    except Exception:  # whatever is wrong with the body, the rest of the letter is kept
+        body = b""
+    return Task(
+        queue=info.queue if info is not None else "default",
+        name=info.name if info is not None else "",
+        path=request.get_full_path(),
+        script_name=request.META.get("SCRIPT_NAME", ""),
+        body=body,
+        headers={name: value for name, value in names.items() if value},
+        start_id=meta.start_id if meta is not None else "",
+        retry=inherited.retry if inherited is not None else None,
+    )

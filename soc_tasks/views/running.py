@@ -1,0 +1,180 @@
+"""Runs a task that was let in, and turns what happened into the answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse
+
+from soc_tasks import signals
+from soc_tasks.logic.current import current_task
+from soc_tasks.logic.slices import EarlySliceError, HandedOverError, describe
+from soc_tasks.state import get_state
+from soc_tasks.state.base import DeadLetter, ShardBusyError
+from soc_tasks.values import COUNTDOWN_HEADER, Delivery, TaskInfo
+from soc_tasks.views import responses
+from soc_tasks.views.intake import rebuild_task
+from soc_tasks.views.responses import Outcome
+
+logger = logging.getLogger("soc_tasks")
+
+
+class RefusedError(Exception):
+    """The view answered with something else than 2xx; raised so that what it wrote is rolled back."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        super().__init__(f"the view answered with {response.status_code}")
+        self.countdown: str | None = response.get(COUNTDOWN_HEADER)
+
+
+class DuplicateError(Exception):
+    """An atomic task that ran before."""
+
+
+def atomic_aliases() -> list[str]:
+    """Return the aliases with ATOMIC_REQUESTS, which task views honour inside their error handling."""
+    return [alias for alias in connections if connections.settings[alias]["ATOMIC_REQUESTS"]]
+
+
+def check_answer(answer: Any, view: Any) -> None:
+    """Judge what a view returned; None and 2xx are good.
+
+    Raises:
+        RefusedError: a response that is not 2xx.
+        TypeError: something that is no response.
+    """
+    if answer is None:
+        return
+    if not isinstance(answer, HttpResponse) and not hasattr(answer, "status_code"):
+        raise TypeError(f"{view!r} returned {answer!r:.100}; a task returns None or an HttpResponse.")
+    answer.close()
+    if not 200 <= answer.status_code < 300:
+        raise RefusedError(answer)
+
+
+def run_once(info: TaskInfo, work: Callable[[], None], *, atomic: bool, using: str | None) -> None:
+    """Run `work` in the transactions that are asked for; with `atomic`, once in all.
+
+    Raises:
+        DuplicateError: it ran before.
+        Exception: what `work` raised, after all was rolled back.
+    """
+    alias = using or get_state().alias or "default"
+    with ExitStack() as stack:
+        for name in atomic_aliases():
+            stack.enter_context(transaction.atomic(using=name))
+        if atomic:
+            stack.enter_context(transaction.atomic(using=alias))
+            if not get_state().claim_receipt(info.start_id, alias):
+                raise DuplicateError
+        work()
+
+
+def run(
+    request: HttpRequest,
+    view: Any,
+    info: TaskInfo,
+    work: Callable[[], Outcome],
+    fatal_on: tuple[type[Exception], ...],
+    delivery: Delivery | None,
+) -> HttpResponse:
+    """Run `work` as the current task, and answer by the table in responses.py.
+
+    Args:
+        request: the request; gets `task`.
+        view: the view, for signals and the log.
+        info: what the view sees.
+        work: does it, and returns the outcome where nothing is raised.
+        fatal_on: exceptions of the view that end the task.
+        delivery: gets to know the exceptions.
+    """
+    started = time.perf_counter()
+    request.task = info  # type: ignore[attr-defined] # the documented attribute
+    signals.task_started.send(sender=view, task=info, request=request)
+    token = current_task.set(info)
+    error: Exception | None = None
+    countdown = None
+    try:
+        outcome = work()
+    except Exception as raised:  # this is the place where every exception becomes an answer
+        error = raised
+        outcome, countdown = _judge(request, view, info, raised, fatal_on)
+    finally:
+        current_task.reset(token)
+    if error is not None and delivery is not None and outcome.name in ("retry", "dead"):
+        delivery.failures.append(error.__cause__ if isinstance(error, HandedOverError) and error.__cause__ else error)
+    signals.task_finished.send(
+        sender=view,
+        task=info,
+        outcome=outcome.name,
+        status=outcome.status,
+        seconds=time.perf_counter() - started,
+        error=error,
+    )
+    return outcome.to_response(countdown)
+
+
+def _judge(
+    request: HttpRequest, view: Any, info: TaskInfo, error: Exception, fatal_on: tuple[type[Exception], ...]
+) -> tuple[Outcome, str | None]:
+    """Return the outcome of an exception, and the countdown that a repeating view asked for."""
+    if isinstance(error, DuplicateError):
+        return responses.DUPLICATE, None
+    if isinstance(error, ShardBusyError):
+        logger.debug("task %s of queue %s is busy: %s", info.name, info.queue, error)
+        return responses.BUSY, None
+    if isinstance(error, EarlySliceError):
+        logger.info("task %s of queue %s came early: %s", info.name, info.queue, error)
+        return responses.EARLY, None
+    if isinstance(error, HandedOverError):
+        cause = error.__cause__
+        _log_failure(info, view, cause if isinstance(cause, Exception) else error, "goes on in a new task")
+        return responses.HANDED_OVER, None
+    outcome = responses.RETRY if isinstance(error, RefusedError) else responses.judge_error(error, fatal_on)
+    if outcome is not responses.DEAD and not info.is_last_attempt:
+        _log_failure(info, view, error, "will be tried again")
+        return outcome, getattr(error, "countdown", None) if isinstance(error, RefusedError) else None
+    return bury(request, info, error, view=view), None
+
+
+def _log_failure(info: TaskInfo, view: Any, error: BaseException, then: str) -> None:
+    message = "task %s of queue %s (%s) failed at attempt %d and %s"
+    name = getattr(view, "__qualname__", repr(view))
+    args = (info.name, info.queue, name, info.retry_count + 1, then)
+    if isinstance(error, RefusedError):
+        logger.info(message + ": %s", *args, error)
+    elif responses.judge_error(error, ()) is responses.RETRY_QUIETLY:  # type: ignore[arg-type]
+        logger.info(message + ": %s", *args, describe(error))
+    else:
+        logger.error(message, *args, exc_info=error)
+
+
+def bury(request: HttpRequest, info: TaskInfo | None, error: Exception, *, view: Any = None) -> Outcome:
+    """Keep a dead letter for a task that failed for good; if it cannot be kept, have the task come again."""
+    try:
+        letter = DeadLetter(
+            task=rebuild_task(request, info),
+            attempts=info.retry_count + 1 if info is not None else 1,
+            error_type=f"{type(error).__module__}.{type(error).__qualname__}",
+            error=str(error),
+            traceback="".join(traceback.format_exception(error)),
+        )
+        get_state().add_dead_letter(letter)
+    except Exception:
+        logger.exception("could not keep a dead letter for %s; the task will be tried again", request.path)
+        return responses.RETRY
+    name = getattr(view, "__qualname__", request.path)
+    logger.error(
+        "task %s of queue %s (%s) failed for good and is kept as a dead letter",
+        letter.task.name,
+        letter.task.queue,
+        name,
+        exc_info=error,
+    )
+    return responses.DEAD

@@ -1,0 +1,32 @@
+"""Fixtures for all tests; what tests may lack is in requirements.py."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester", "tests.requirements"]
+
+
+@pytest.fixture(autouse=True)
+def site_calls():
+    """Empty what the test site's views remember, and give the list of their calls."""
+    from tests import site
+
+    site.behaviours.clear()
+    site.calls.clear()
+    return site.calls
+
+
+@pytest.fixture
+def memory_backend(task_queues):
+    """Give the memory backend of `task_queues`, with `tasks_now()`: what is queued and committed."""
+    from soc_tasks.backends import get_backend
+
+    backend = get_backend()
+
+    def tasks_now():
+        backend.collect()
+        return list(backend.tasks)
+
+    backend.tasks_now = tasks_now
+    return backend
