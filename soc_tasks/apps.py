@@ -1,4 +1,4 @@
-"""The library's Django app: ready() registers system checks, nothing more."""
+"""The library's Django app: ready() registers checks and hooks, nothing more."""
 
 from __future__ import annotations
 

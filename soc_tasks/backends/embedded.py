@@ -109,5 +109,4 @@ def _upkeep() -> None:
 def _progress(task: Task) -> str:
     from soc_tasks.state import get_state  # noqa: PLC0415 - brings models along
 
-    tell = getattr(get_state(), "task_progress", None)
-    return "" if tell is None else str(tell(task))
+    return get_state().task_progress(task)

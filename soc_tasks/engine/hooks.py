@@ -23,11 +23,13 @@ _upkeep: list[Upkeep] = []
 _progress: list[Progress] = []
 
 
-def register(*, exhausted: Exhausted, upkeep: Upkeep, progress: Progress | None = None) -> None:
+def register(
+    *, exhausted: Exhausted | None = None, upkeep: Upkeep | None = None, progress: Progress | None = None
+) -> None:
     """Register what is called when a task is exhausted, for regular upkeep, and to tell progress; each once only."""
-    if exhausted not in _exhausted:
+    if exhausted is not None and exhausted not in _exhausted:
         _exhausted.append(exhausted)
-    if upkeep not in _upkeep:
+    if upkeep is not None and upkeep not in _upkeep:
         _upkeep.append(upkeep)
     if progress is not None and progress not in _progress:
         _progress.append(progress)

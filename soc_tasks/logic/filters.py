@@ -63,8 +63,8 @@ def encode_value(field: Any, value: Any) -> str | int | float | bool:
         ValueError: it is of a type that cannot be compared as a plain value (bytes, documents, arrays).
     """
     target = get_value_field(field)
-    if isinstance(target, models.JSONField):
-        raise ValueError(f"{_name(field)} holds documents, which are no plain values to compare by.")
+    if isinstance(target, models.JSONField | models.BinaryField):
+        raise ValueError(f"{_name(field)} holds documents or bytes, which are no plain values to compare by.")
     plain = target.get_prep_value(value)
     match plain:
         case bool():

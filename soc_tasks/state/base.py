@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from soc_tasks.meta import read_meta
 from soc_tasks.values import Task
 
 
@@ -182,6 +183,13 @@ class BaseState(ABC):
         """Set the shards that are not done running again, in a new epoch, and return them."""
 
     @abstractmethod
+    def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
+        """Return running shards without a live lease that had no progress since `before`, and count them as touched.
+
+        Where that is judged again, it is from now: one that waits for a slow queue is not returned every time.
+        """
+
+    @abstractmethod
     def renew_lease(self, iteration_id: str, index: int, owner: str, until: datetime) -> bool:
         """Extend a lease; False where it was lost."""
 
@@ -208,6 +216,19 @@ class BaseState(ABC):
     @abstractmethod
     def drop_held(self, using: str, ids: Sequence[int]) -> None:
         """Delete outbox rows whose tasks were accepted."""
+
+    def task_progress(self, task: Task) -> str:
+        """Tell how far the shard of a slice has come; "" for any other task.
+
+        Where a process dies on a task twice, and the answers differ, the task got further and is not to blame.
+        """
+        meta = read_meta(task)
+        if meta is None or meta.slice is None:
+            return ""
+        shards = self.list_shards(meta.slice.iteration)
+        return "/".join(
+            f"{shard.step}:{shard.done}:{shard.cursor}" for shard in shards if shard.index == meta.slice.shard
+        )
 
     def task_exhausted(self, task: Task, attempts: int, status: int) -> None:
         """Keep a dead letter for a task that a queue gave up."""

@@ -230,6 +230,19 @@ class DjangoState(BaseState):
         rows.update(status="running", epoch=F("epoch") + 1, attempts=0, error="")
         return [_read_shard(row) for row in rows.order_by("index")]
 
+    def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
+        """Return running shards without progress, in the open transaction."""
+        now = timezone.now()
+        rows = Shard.objects.using(self.alias).filter(
+            Q(until=None) | Q(until__lt=now),
+            Q(progressed_at__lt=before) | Q(progressed_at=None, iteration__created__lt=before),
+            status="running",
+            iteration__status="running",
+        )
+        stuck = list(rows[:limit])
+        Shard.objects.using(self.alias).filter(pk__in=[row.pk for row in stuck]).update(progressed_at=now)
+        return [_read_shard(row) for row in stuck]
+
     def renew_lease(self, iteration_id: str, index: int, owner: str, until: datetime) -> bool:
         """Extend a lease."""
         rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id, index=index, owner=owner)

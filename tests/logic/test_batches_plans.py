@@ -11,6 +11,8 @@ from django.db.models import Count, F
 from soc_tasks.logic.batches import ModelLogic
 from tests.specimen.models import Badge, Entry, Event, Parcel, Student, Ticket
 
+pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="counts the steps of SQLite's virtual machine")
+
 NUMBER = 100_000
 SIZE = 100
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %s)"

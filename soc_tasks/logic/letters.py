@@ -1,0 +1,56 @@
+"""Dead letters: what failed for good, and how it is run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from datetime import UTC, datetime
+
+from soc_tasks.backends import get_backend
+from soc_tasks.errors import SocTasksError
+from soc_tasks.logic.iterations import Iteration
+from soc_tasks.meta import read_meta
+from soc_tasks.state import get_state
+from soc_tasks.state.base import DeadLetter
+
+
+class LetterNotFoundError(SocTasksError, LookupError):
+    """There is no such dead letter."""
+
+
+def retry_letter(letter_id: int) -> str:
+    """Queue a dead letter's task anew and drop the letter, in one transaction.
+
+    The start id stays, so that receipts still tell a duplicate. The letter of a slice resumes its iteration.
+
+    Args:
+        letter_id: id of the letter.
+
+    Returns:
+        What was done, for people.
+
+    Raises:
+        LetterNotFoundError: it is gone.
+    """
+    state = get_state()
+    with state.atomic():
+        letter = state.get_dead_letter(letter_id)
+        if letter is None:
+            raise LetterNotFoundError(f"There is no dead letter {letter_id}.")
+        meta = read_meta(letter.task)
+        if meta is not None and meta.slice is not None:
+            return _resume(letter, meta.slice.iteration)
+        task = dataclasses.replace(letter.task, name=uuid.uuid4().hex, named=False, created=datetime.now(UTC), eta=None)
+        get_backend().submit([task], state.alias)
+        state.delete_dead_letters([letter_id])
+    return f"queued in {task.queue} as {task.name}"
+
+
+def _resume(letter: DeadLetter, iteration_id: str) -> str:
+    try:
+        iteration = Iteration.get(iteration_id).resume()
+    except Iteration.DoesNotExist:
+        return f"left: its iteration {iteration_id} is past the retention time; discard it"
+    if letter.id is not None:
+        get_state().delete_dead_letters([letter.id])
+    return f"iteration {iteration_id} is {iteration.status}"

@@ -1,0 +1,76 @@
+"""`tasks failed`: dead letters, and what to do about them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from soc_tasks.logic.letters import LetterNotFoundError, retry_letter
+from soc_tasks.state import get_state
+from soc_tasks.state.base import DeadLetter
+
+help = "list dead letters; run them again or discard them"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("ids", nargs="*", type=int, help="dead letters by id; without any: all that are listed")
+    parser.add_argument("--queue", help="only of this queue")
+    parser.add_argument("--limit", type=int, default=100, help="the newest so many (default: 100)")
+    parser.add_argument("--traceback", action="store_true", dest="with_traceback", help="show tracebacks as well")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--retry", action="store_true", help="queue them anew")
+    action.add_argument("--discard", action="store_true", help="drop them")
+
+
+def handle(command: BaseCommand, options: dict[str, Any]) -> None:
+    """List, retry or discard.
+
+    Raises:
+        CommandError: an id is unknown.
+    """
+    letters = _select(options)
+    if options["retry"]:
+        for letter in letters:
+            command.stdout.write(f"{letter.id}: {_retry(letter)}")
+    elif options["discard"]:
+        count = get_state().delete_dead_letters([letter.id for letter in letters if letter.id is not None])
+        command.stdout.write(f"{count} dead letters discarded")
+    else:
+        for letter in letters:
+            _print(command, letter, options["with_traceback"])
+        if not letters:
+            command.stdout.write("no dead letters")
+
+
+def _select(options: dict[str, Any]) -> list[DeadLetter]:
+    state = get_state()
+    if not options["ids"]:
+        return state.list_dead_letters(queue=options["queue"], limit=options["limit"])
+    found = []
+    for letter_id in options["ids"]:
+        letter = state.get_dead_letter(letter_id)
+        if letter is None:
+            raise CommandError(f"There is no dead letter {letter_id}; `tasks failed` lists them.")
+        found.append(letter)
+    return found
+
+
+def _retry(letter: DeadLetter) -> str:
+    try:
+        return retry_letter(letter.id or 0)
+    except LetterNotFoundError:
+        # The letters of one iteration go together with the first that resumes it.
+        return "gone already"
+
+
+def _print(command: BaseCommand, letter: DeadLetter, with_traceback: bool) -> None:
+    created = letter.created.strftime("%Y-%m-%d %H:%M:%S") if letter.created else ""
+    command.stdout.write(
+        f"{letter.id}  {created}  {letter.task.queue}  {letter.task.path}  attempts={letter.attempts}  "
+        f"{letter.error_type}: {letter.error}"
+    )
+    if with_traceback and letter.traceback:
+        command.stdout.write(letter.traceback)

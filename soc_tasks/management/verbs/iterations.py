@@ -1,0 +1,81 @@
+"""`tasks iterations`: list them, pause, resume and cancel one."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from soc_tasks.logic.iterations import Iteration
+
+help = "list iterations; pause, resume or cancel one"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument(
+        "action", nargs="?", choices=["list", "pause", "resume", "cancel"], default="list", help="default: list"
+    )
+    parser.add_argument("ids", nargs="*", help="iterations by id, or the first characters of one")
+    parser.add_argument("--limit", type=int, default=20, help="list the newest so many (default: 20)")
+
+
+def handle(command: BaseCommand, options: dict[str, Any]) -> None:
+    """List or steer.
+
+    Raises:
+        CommandError: an id is missing, unknown or not unique.
+    """
+    action = options["action"]
+    if action == "list":
+        found = [find(prefix) for prefix in options["ids"]] or Iteration.all(limit=options["limit"])
+        for iteration in found:
+            command.stdout.write(describe(iteration))
+        if not found:
+            command.stdout.write("no iterations")
+        return
+    if not options["ids"]:
+        raise CommandError(f"Which one? `tasks iterations {action} ID`; `tasks iterations` lists them.")
+    for prefix in options["ids"]:
+        iteration = find(prefix)
+        getattr(iteration, action)()
+        command.stdout.write(describe(iteration))
+
+
+def find(prefix: str) -> Iteration:
+    """Return the one iteration whose id begins with `prefix`.
+
+    Raises:
+        CommandError: there is none, or more than one.
+    """
+    try:
+        return Iteration.get(prefix)
+    except Iteration.DoesNotExist:
+        found = [iteration for iteration in Iteration.all(limit=1000) if iteration.id.startswith(prefix)]
+    if len(found) != 1:
+        what = "no iteration" if not found else f"{len(found)} iterations"
+        raise CommandError(f"There is {what} with the id {prefix!r}; `tasks iterations` lists them.")
+    return found[0]
+
+
+def describe(iteration: Iteration) -> str:
+    """Return an iteration as one line."""
+    total = "?" if iteration.total is None else f"{iteration.total:,}"
+    left = iteration.time_left if iteration.status == "running" else None
+    parts = [
+        iteration.id,
+        f"{iteration.status:<9}",
+        f"{iteration.done:,} of {total}",
+        f"{iteration.rate:,.0f}/s",
+        f"left {format_time(left)}" if left is not None else "",
+        iteration.name,
+        iteration.error,
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def format_time(span: timedelta) -> str:
+    """Return a span in whole seconds, as 1:02:03."""
+    return str(timedelta(seconds=round(span.total_seconds())))

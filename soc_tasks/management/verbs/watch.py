@@ -1,0 +1,108 @@
+"""`tasks watch`: a bar for each iteration, with rate and time left, live."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser
+from collections import deque
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from soc_tasks.logic.iterations import Iteration
+from soc_tasks.management.verbs.iterations import find, format_time
+
+help = "show the progress of iterations, live"
+
+#: Rates are taken over so many readings, so that they tell of now and not of the whole run.
+READINGS = 20
+ENDED = ("succeeded", "cancelled", "failed")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("ids", nargs="*", help="iterations by id, or the first characters of one; default: the newest")
+    parser.add_argument("--interval", type=float, default=0.5, help="seconds between readings (default: 0.5)")
+    parser.add_argument("--limit", type=int, default=10, help="show the newest so many (default: 10)")
+    parser.add_argument("--until-done", action="store_true", help="end when all that are shown have ended")
+    parser.add_argument("--once", action="store_true", help="show once and end")
+
+
+def handle(command: BaseCommand, options: dict[str, Any]) -> None:
+    """Watch until interrupted.
+
+    Raises:
+        CommandError: rich is not installed.
+    """
+    try:
+        from rich.console import Console
+        from rich.live import Live
+    except ImportError as error:
+        raise CommandError("`tasks watch` draws with rich: pip install 'soc-tasks[cli]'") from error
+    wanted = [find(prefix).id for prefix in options["ids"]]
+    watch = Watch(wanted, options["limit"])
+    console = Console(file=command.stdout)
+    if options["once"]:
+        console.print(watch.draw())
+        return
+    with Live(watch.draw(), console=console, auto_refresh=False) as live:
+        try:
+            while not (options["until_done"] and watch.has_ended()):
+                time.sleep(options["interval"])
+                live.update(watch.draw(), refresh=True)
+        except KeyboardInterrupt:
+            return
+
+
+class Watch:
+    """What is shown, and the last readings of it.
+
+    Args:
+        ids: iterations to show; none: the newest.
+        limit: how many.
+    """
+
+    def __init__(self, ids: list[str], limit: int) -> None:
+        self._ids = ids
+        self._limit = limit
+        self._readings: dict[str, deque[tuple[float, int]]] = {}
+        self._shown: list[Iteration] = []
+
+    def has_ended(self) -> bool:
+        """Tell whether everything that is shown has ended."""
+        return bool(self._shown) and all(iteration.status in ENDED for iteration in self._shown)
+
+    def draw(self) -> Any:
+        """Read the iterations, and return a table of them."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        self._shown = [Iteration.get(i) for i in self._ids] if self._ids else Iteration.all(limit=self._limit)
+        table = Table("iteration", "view", "status", "progress", "done", "rate", "left", box=None, pad_edge=False)
+        for iteration in self._shown:
+            rate = self._rate(iteration)
+            total = iteration.total
+            table.add_row(
+                iteration.id[:8],
+                iteration.name.rsplit(".", 1)[-1],
+                iteration.status,
+                ProgressBar(total=total or None, completed=iteration.done, width=30) if total else "",
+                f"{iteration.done:,}/{'?' if total is None else f'{total:,}'}",
+                f"{rate:,.0f}/s",
+                self._left(iteration, rate),
+            )
+        return table if self._shown else "no iterations yet"
+
+    def _rate(self, iteration: Iteration) -> float:
+        if iteration.status != "running":
+            return iteration.rate
+        readings = self._readings.setdefault(iteration.id, deque(maxlen=READINGS))
+        readings.append((time.monotonic(), iteration.done))
+        seconds = readings[-1][0] - readings[0][0]
+        return (readings[-1][1] - readings[0][1]) / seconds if seconds else iteration.rate
+
+    def _left(self, iteration: Iteration, rate: float) -> str:
+        if iteration.status in ENDED or iteration.total is None or not rate:
+            return ""
+        return format_time(timedelta(seconds=max(0, iteration.total - iteration.done) / rate))
