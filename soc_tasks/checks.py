@@ -114,6 +114,27 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
     return found
 
 
+@register()
+def check_sqlite(**_: Any) -> list[CheckMessage]:
+    """W004: SQLite takes its write lock when a transaction begins."""
+    if not _settings_are_good() or get_settings().database not in connections:
+        return []
+    alias = get_settings().database
+    connection = connections[alias]
+    mode = str(connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "DEFERRED").upper()
+    if connection.vendor != "sqlite" or mode in ("IMMEDIATE", "EXCLUSIVE"):
+        return []
+    return [
+        Warning(
+            f"The SQLite database {alias!r} begins transactions DEFERRED: one that reads before it writes fails with "
+            "'database is locked' as soon as workers and requests write at the same time, whatever the timeout.",
+            hint=f"Set DATABASES[{alias!r}]['OPTIONS']['transaction_mode'] to 'IMMEDIATE'. "
+            + DOCS.format("soc_tasksw004"),
+            id="soc_tasks.W004",
+        )
+    ]
+
+
 @register(Tags.database)
 def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W003: the tables are there. Runs where databases are checked: migrate, and check --database."""

@@ -157,10 +157,11 @@ class TaskHandle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRequest:
-    """One task of a bulk call: the arguments of `startTask` but `queue` and `using`."""
+    """One task of a bulk call: the arguments of `startTask` but `using`; `queue` None takes that of the call."""
 
     url: Any
     context: Mapping[str, Any] | None = None
+    queue: str | None = None
     url_args: Sequence[Any] | None = None
     url_kwargs: Mapping[str, Any] | None = None
     countdown: float | None = None

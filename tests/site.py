@@ -17,7 +17,7 @@ from soc_tasks import (
     task_only,
     task_or_superuser_only,
 )
-from tests.specimen.models import Entry
+from tests.specimen.models import Entry, Row
 
 #: What `behave` and `iterate` do; tests fill it, a fixture empties it.
 behaviours: dict[str, Any] = {}
@@ -84,6 +84,11 @@ def iterate_again(request, entities, context):
 @iterative_task(Entry, batch_size=10, time_limit=1e-9, access=from_queue | superuser)
 def iterate_slowly(request, entities, context):
     return _act("iterate", request, entities=entities, context=context)
+
+
+@iterative_task(Row, batch_size=10)
+def rows(request, entities):
+    return _act("iterate", request, entities=entities)
 
 
 class Methods:

@@ -21,6 +21,7 @@ urlpatterns = [
     path("tasks/iterate-atomic/", site.iterate_atomic, name="iterate_atomic"),
     path("tasks/iterate-again/", site.iterate_again, name="iterate_again"),
     path("tasks/iterate-slowly/", site.iterate_slowly, name="iterate_slowly"),
+    path("tasks/rows/", site.rows, name="rows"),
     path("tasks/bound/<slug:slug>/", site.bound, name="bound"),
     path("tasks/decorated/<slug:slug>/", site.methods.decorated, name="decorated"),
     path("tasks/iterating/<slug:slug>/", site.methods.iterating, name="iterating"),

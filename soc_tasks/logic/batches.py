@@ -10,8 +10,9 @@ import inspect
 from types import FunctionType
 from typing import Any, Final
 
-from django.db.models import Exists, Manager, Model, OuterRef, Q, QuerySet, prefetch_related_objects
+from django.db.models import Manager, Model, OuterRef, Q, QuerySet, Subquery, prefetch_related_objects
 from django.db.models.fields.reverse_related import ForeignObjectRel
+from django.db.models.lookups import IsNull
 
 from soc_tasks.logic.filters import check_posted_filter, coerce_value
 from soc_tasks.logic.seek import (
@@ -313,8 +314,9 @@ def _get_plain(queryset: Any) -> Any:
 def _matching(queryset: Any, narrowed: Any) -> Any:
     """Return what of `queryset` is in `narrowed`, looked up by primary key, each row for itself."""
     inner = narrowed.order_by().filter(pk=OuterRef("pk"))
-    inner.query.select_for_update = False
-    return queryset.filter(Exists(inner))
+    inner.query.distinct = inner.query.select_for_update = False
+    # Not Exists(): PostgreSQL would join it, and read the joined table from its beginning for every batch.
+    return queryset.filter(IsNull(Subquery(inner.values("pk")[:1]), False))
 
 
 def _narrow(queryset: Any, filter: Any) -> Any:

@@ -93,7 +93,11 @@ class Iteration:
             limit: how many at most.
         """
         state = get_state()
-        return [cls(record, state.list_shards(record.id)) for record in state.list_iterations(limit=limit)]
+        records = state.list_iterations(limit=limit)
+        shards: dict[str, list[ShardRecord]] = {record.id: [] for record in records}
+        for shard in state.list_shards(*shards):
+            shards[shard.iteration].append(shard)
+        return [cls(record, shards[record.id]) for record in records]
 
     def refresh(self) -> Iteration:
         """Read everything again, and return self."""
@@ -130,6 +134,8 @@ class Iteration:
         """Go on from the stored cursors, after a pause or a failure. Without effect on any other."""
         state = get_state()
         with state.atomic():
+            # Shards before the iteration, as slices lock them: two orders would deadlock.
+            state.lock_shards(self.id)
             record = state.get_iteration(self.id, lock=True)
             if record is not None and record.status in ("paused", "failed"):
                 record.status, record.finished, record.error = "running", None, ""

@@ -212,7 +212,8 @@ def plan_seeks(order: Order, start: Position | None, end: Position | None) -> li
             nulls &= order.since("pk", start.pk)
         if end is not None:
             nulls &= order.before("pk", end.pk)
-        seeks.append((nulls, order.by("pk")))
+        # By name too, though they are all alike: else PostgreSQL may look for them along the primary key.
+        seeks.append((nulls, order.by(order.name, "pk")))
     return seeks
 
 

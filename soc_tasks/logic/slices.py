@@ -214,7 +214,7 @@ class _Run:
         """Count a failure without progress, and give the lease back."""
         try:
             with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
-                if shard is None or shard.epoch != self.message.epoch or not self.holds(shard):
+                if shard is None or not self.holds(shard):
                     return
                 shard.attempts += 1
                 shard.error = describe(error)

@@ -105,7 +105,8 @@ def startTasks(
         ValueError, PayloadError, EnqueueError: as for `startTask`; nothing was queued then.
     """
     refuse_event_loop("startTask")
-    built = [build_task(_as_request(request), queue) for request in requests]
+    asked = [_as_request(request) for request in requests]
+    built = [build_task(request, request.queue or queue) for request in asked]
     if built:
         get_backend().submit([task for task, _ in built], using)
     return [handle for _, handle in built]

@@ -163,8 +163,12 @@ class BaseState(ABC):
         """Write the options of an iteration."""
 
     @abstractmethod
-    def list_shards(self, iteration_id: str) -> list[ShardRecord]:
-        """Return the shards of an iteration by index."""
+    def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
+        """Return the shards of iterations by index."""
+
+    @abstractmethod
+    def lock_shards(self, iteration_id: str) -> None:
+        """Hold all shards of an iteration until the transaction ends."""
 
     @abstractmethod
     def locked_shard(self, iteration_id: str, index: int) -> AbstractContextManager[ShardRecord | None]:

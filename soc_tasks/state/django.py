@@ -14,7 +14,6 @@ from typing import Any
 import simplejson
 from django.db import OperationalError, connections, transaction
 from django.db.models import F, Q
-from django.db.models.constants import OnConflict
 from django.utils import timezone
 
 from soc_tasks.conf import get_settings
@@ -22,7 +21,7 @@ from soc_tasks.meta import read_meta
 from soc_tasks.models import DeadLetter as DeadLetterRow
 from soc_tasks.models import Iteration, OutboxTask, Receipt, Shard
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
-from soc_tasks.state.rows import read_task, write_task
+from soc_tasks.state.rows import insert_or_ignore, read_task, write_task
 from soc_tasks.values import Task
 
 #: For how long an outbox row belongs to whoever took it, seconds.
@@ -79,16 +78,7 @@ class DjangoState(BaseState):
 
     def claim_receipt(self, start_id: str, using: str) -> bool:
         """Note that a task ran."""
-        # ON CONFLICT DO NOTHING: an IntegrityError would abort PostgreSQL's transaction.
-        table = connections[using].ops.quote_name(Receipt._meta.db_table)
-        names = ", ".join(connections[using].ops.quote_name(name) for name in ("start_id", "created"))
-        ignore = connections[using].ops.insert_statement(on_conflict=OnConflict.IGNORE)
-        suffix = connections[using].ops.on_conflict_suffix_sql([], [], OnConflict.IGNORE, [])
-        field = Receipt._meta.get_field("created")
-        created = field.get_db_prep_save(timezone.now(), connections[using])
-        with connections[using].cursor() as cursor:
-            cursor.execute(f"{ignore} {table} ({names}) VALUES (%s, %s) {suffix}", [start_id, created])
-            return bool(cursor.rowcount)
+        return insert_or_ignore(Receipt(start_id=start_id, created=timezone.now()), using)
 
     # Dead letters
 
@@ -155,10 +145,8 @@ class DjangoState(BaseState):
             created=timezone.now(),
         )
         with self.atomic():
-            before = Iteration.objects.using(self.alias).filter(pk=iteration.id)
-            if before.exists():
+            if not insert_or_ignore(row, self.alias):
                 return False
-            row.save(using=self.alias, force_insert=True)
             Shard.objects.using(self.alias).bulk_create(
                 Shard(iteration_id=shard.iteration, **{n: getattr(shard, n) for n in _SHARD_FIELDS if n != "iteration"})
                 for shard in shards
@@ -193,10 +181,18 @@ class DjangoState(BaseState):
         rows = Iteration.objects.using(self.alias).filter(pk=iteration.id)
         rows.update(options=simplejson.dumps(iteration.options))
 
-    def list_shards(self, iteration_id: str) -> list[ShardRecord]:
-        """Return the shards of an iteration by index."""
-        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id).order_by("index")
+    def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
+        """Return the shards of iterations by index."""
+        rows = Shard.objects.using(self.alias).filter(iteration_id__in=iteration_ids).order_by("iteration", "index")
         return [_read_shard(row) for row in rows]
+
+    def lock_shards(self, iteration_id: str) -> None:
+        """Hold all shards of an iteration."""
+        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id)
+        if connections[self.alias].features.has_select_for_update:
+            list(rows.select_for_update().order_by("index").values_list("pk"))
+        else:
+            rows.update(owner=F("owner"))
 
     @contextmanager
     def locked_shard(self, iteration_id: str, index: int) -> Iterator[ShardRecord | None]:

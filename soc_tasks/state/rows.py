@@ -6,6 +6,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import simplejson
+from django.db import connections
+from django.db.models import Model
+from django.db.models.constants import OnConflict
 
 from soc_tasks.models import KeptTask
 from soc_tasks.values import RetryOptions, Task
@@ -34,6 +37,25 @@ def write_task(task: Task, row: Row) -> Row:
     row.start_id = task.start_id
     row.created = task.created
     return row
+
+
+def insert_or_ignore(row: Model, using: str) -> bool:
+    """Insert a row unless its key is there; return whether it was inserted.
+
+    ON CONFLICT DO NOTHING: an IntegrityError would abort PostgreSQL's transaction, and Django's bulk_create with
+    ignore_conflicts does not tell what became of the row.
+    """
+    connection = connections[using]
+    fields = row._meta.concrete_fields
+    names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
+    marks = ", ".join("%s" for _ in fields)
+    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+    insert = connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)
+    suffix = connection.ops.on_conflict_suffix_sql([], [], OnConflict.IGNORE, [])
+    table = connection.ops.quote_name(row._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{insert} {table} ({names}) VALUES ({marks}) {suffix}", values)
+        return bool(cursor.rowcount)
 
 
 def read_task(row: KeptTask) -> Task:

@@ -24,7 +24,7 @@ from soc_tasks.views import responses
 from soc_tasks.views.access import as_check, find_delivery, from_queue, plain_info
 from soc_tasks.views.intake import BadInputError, Call, read_call, refuse
 from soc_tasks.views.responses import Outcome
-from soc_tasks.views.running import bury, check_answer, run, run_once
+from soc_tasks.views.running import bury, call_view, run, run_once
 from soc_tasks.views.starting import start_from_outside
 
 View = Callable[..., Any]
@@ -87,7 +87,7 @@ def task(
     def decorate(view: View) -> View:
         def handle(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponse:
             def work() -> Outcome:
-                run_once(call.info, lambda: check_answer(view(*args, **kwargs), view), atomic=atomic, using=using)
+                run_once(call.info, lambda: call_view(view, *args, **kwargs), atomic=atomic, using=using)
                 return responses.DONE
 
             return run(call.request, view, call.info, work, ends_task, call.delivery)
@@ -209,7 +209,7 @@ def _slice(
         call.request.POST = QueryDict(encode_context(context)[0])
         call.request.task = dataclasses.replace(call.info, context=context)  # type: ignore[attr-defined]
         extra = {"entities": entities, "context": context} if takes_context else {"entities": entities}
-        check_answer(view(*args, **kwargs, **extra), view)
+        call_view(view, *args, **kwargs, **extra)
 
     def work() -> Outcome:
         stopping = call.delivery.stopping if call.delivery is not None else lambda: False

@@ -58,6 +58,21 @@ def check_answer(answer: Any, view: Any) -> None:
         raise RefusedError(answer)
 
 
+def call_view(view: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Call a view and judge its answer.
+
+    Raises:
+        RefusedError: it answered with something else than 2xx.
+        RuntimeError: it called `sys.exit()`, which must end the attempt and not the worker's thread.
+        Exception: what it raised.
+    """
+    try:
+        answer = view(*args, **kwargs)
+    except SystemExit as error:
+        raise RuntimeError(f"{view!r} called sys.exit()") from error
+    check_answer(answer, view)
+
+
 def run_once(info: TaskInfo, work: Callable[[], None], *, atomic: bool, using: str | None) -> None:
     """Run `work` in the transactions that are asked for; with `atomic`, once in all.
 

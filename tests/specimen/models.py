@@ -124,3 +124,9 @@ class Draft(models.Model):
 
     class Meta:
         abstract = True
+
+
+class Row(models.Model):
+    """Counts how often a task saw it."""
+
+    hits = models.IntegerField(default=0)

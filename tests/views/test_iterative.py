@@ -143,7 +143,7 @@ def test_a_context_that_can_never_work_is_a_dead_letter(task_queues, entries, si
 
 
 def test_an_unknown_logic_is_a_dead_letter_and_is_never_imported(task_queues, entries):
-    import sys  # noqa: PLC0415
+    import sys
 
     for name in ("antigravity", "os.system", "", "soc.logic.models.nobody"):
         startTask("early", {"logic": name})
@@ -231,7 +231,7 @@ def test_a_fatal_error_fails_the_iteration_and_resume_goes_on_from_there(task_qu
 
 
 def test_failures_without_progress_end_in_a_dead_letter_at_the_last_attempt(task_queues, entries, site_calls):
-    from soc_tasks import RetryOptions  # noqa: PLC0415
+    from soc_tasks import RetryOptions
 
     def fail(request, **_):
         raise ValueError("always")
@@ -310,10 +310,10 @@ def test_duplicates_of_every_delivery_do_nothing_more(task_queues, entries, seen
 
 
 def test_a_step_that_comes_early_is_retried_not_dropped(task_queues, entries, seen, memory_backend):
-    import dataclasses  # noqa: PLC0415
+    import dataclasses
 
-    from soc_tasks.meta import Meta, read_meta  # noqa: PLC0415
-    from soc_tasks.values import META_HEADER  # noqa: PLC0415
+    from soc_tasks.meta import Meta, read_meta
+    from soc_tasks.values import META_HEADER
 
     startTask("iterate")
     deliver_first(memory_backend)
@@ -371,7 +371,7 @@ def test_an_empty_set_succeeds_without_a_call(task_queues, site_calls):
 
 
 def test_slices_inherit_queue_and_options(task_queues, entries, memory_backend, settings):
-    from soc_tasks import RetryOptions  # noqa: PLC0415
+    from soc_tasks import RetryOptions
 
     settings.CLOUD_TASKS_QUEUES = [{"name": "slow"}]
     retry = RetryOptions(max_attempts=7)
@@ -432,9 +432,10 @@ def test_a_logic_that_never_ends_is_stopped(task_queues):
     def view(request, entities):
         return None
 
-    with urls(view), pytest.raises(TaskFailedError, match="never end"):
+    with urls(view):
         startTask(view)
-        task_queues.process_task_queues()
+        with pytest.raises(TaskFailedError, match="never end"):
+            task_queues.process_task_queues()
 
 
 def test_what_this_release_lacks_is_said_at_decoration():
@@ -456,9 +457,9 @@ def test_bad_arguments_are_refused_at_decoration():
 
 def deliver_first(backend):
     """Deliver the first task once, whatever comes of it."""
-    from soc_tasks.engine.dispatch import InProcessDispatcher  # noqa: PLC0415
-    from soc_tasks.testing import _connections_kept, _Handler  # noqa: PLC0415
-    from soc_tasks.values import Delivery  # noqa: PLC0415
+    from soc_tasks.engine.dispatch import InProcessDispatcher
+    from soc_tasks.testing import _connections_kept, _Handler
+    from soc_tasks.values import Delivery
 
     backend.collect()
     task = backend.tasks.pop(0)
@@ -473,10 +474,10 @@ def deliver_only_the_start(backend):
 
 def urls(view):
     """Route `view` alone, for the block."""
-    import types  # noqa: PLC0415
+    import types
 
-    from django.test import override_settings  # noqa: PLC0415
-    from django.urls import path  # noqa: PLC0415
+    from django.test import override_settings
+    from django.urls import path
 
     conf = types.ModuleType("made_urls")
     conf.urlpatterns = [path("view/", view)]

@@ -6,7 +6,7 @@ import time
 from argparse import ArgumentParser
 from collections import deque
 from datetime import timedelta
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -42,7 +42,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         raise CommandError("`tasks watch` draws with rich: pip install 'soc-tasks[cli]'") from error
     wanted = [find(prefix).id for prefix in options["ids"]]
     watch = Watch(wanted, options["limit"])
-    console = Console(file=command.stdout)
+    console = Console(file=cast("IO[str]", command.stdout))
     if options["once"]:
         console.print(watch.draw())
         return

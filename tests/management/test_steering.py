@@ -1,0 +1,150 @@
+"""The verbs failed, iterations, watch and relay of `manage.py tasks`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from soc_tasks import FatalTaskError, Iteration, startTask
+from soc_tasks.models import Shard
+from soc_tasks.state import get_state
+from soc_tasks.testing import TaskFailedBehaviour
+from tests import site
+from tests.specimen.models import Row
+
+pytestmark = pytest.mark.django_db
+
+
+def tasks(*arguments):
+    out = StringIO()
+    call_command("tasks", *arguments, stdout=out, no_color=True)
+    return out.getvalue()
+
+
+@pytest.fixture
+def letters(task_queues):
+    def fail(request, slug, **_):
+        raise FatalTaskError(f"broken {slug}")
+
+    site.behaviours["behave"] = fail
+    for slug in ("one", "two"):
+        startTask("behave_slug", {"k": "v"}, url_kwargs={"slug": slug})
+    task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.DO_NOTHING)
+    return {letter.error.split()[-1]: letter.id for letter in get_state().list_dead_letters()}
+
+
+@pytest.fixture
+def iteration(task_queues):
+    """An iteration over 25 rows that waits, its start delivered, its first slice not."""
+    Row.objects.bulk_create(Row() for _ in range(25))
+    handle = startTask("rows")
+
+    def pause(request, **_):
+        Iteration.get(request.task.iteration).pause()
+
+    site.behaviours["iterate"] = pause
+    task_queues.process_task_queues()
+    site.behaviours.clear()
+    return Iteration.get(handle.iteration)
+
+
+def test_failed_lists_newest_first(letters):
+    lines = tasks("failed").splitlines()
+    assert [line.split()[0] for line in lines] == [str(letters["two"]), str(letters["one"])]
+    assert "FatalTaskError: broken two" in lines[0]
+    assert "/tasks/behave/two/" in lines[0]
+    assert "Traceback" not in tasks("failed")
+    assert "Traceback" in tasks("failed", str(letters["one"]), "--traceback")
+
+
+def test_failed_retry_runs_a_letter_again(letters, task_queues, site_calls):
+    site.behaviours.clear()
+    before = site_calls[0][1].task.start_id
+    assert "queued in default" in tasks("failed", "--retry", str(letters["one"]))
+    task_queues.process_task_queues()
+    _, request, kwargs = site_calls[-1]
+    assert (kwargs["slug"], request.task.context, request.task.start_id) == ("one", {"k": "v"}, before)
+    assert [letter.id for letter in get_state().list_dead_letters()] == [letters["two"]]
+
+
+def test_failed_discards_one_or_all(letters):
+    tasks("failed", "--discard", str(letters["one"]))
+    assert [letter.id for letter in get_state().list_dead_letters()] == [letters["two"]]
+    tasks("failed", "--discard", "--queue", "other")
+    assert len(get_state().list_dead_letters()) == 1
+    tasks("failed", "--discard")
+    assert tasks("failed") == "no dead letters\n"
+
+
+def test_failed_says_which_id_is_unknown(letters):
+    with pytest.raises(CommandError, match="no dead letter 999999"):
+        tasks("failed", "--retry", "999999")
+
+
+def test_retrying_the_letter_of_a_slice_resumes_its_iteration(task_queues, iteration):
+    def fail(request, **_):
+        raise FatalTaskError("broken")
+
+    site.behaviours["iterate"] = fail
+    iteration.resume()
+    task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.DO_NOTHING)
+    assert iteration.refresh().status == "failed"
+    site.behaviours.clear()
+    assert "is running" in tasks("failed", "--retry")
+    task_queues.process_task_queues()
+    assert iteration.refresh().status == "succeeded"
+    assert iteration.done == 25
+    assert get_state().list_dead_letters() == []
+
+
+def test_iterations_are_listed_and_steered(iteration, task_queues):
+    assert "paused" in tasks("iterations")
+    assert "10 of 25" in tasks("iterations")
+    assert "running" in tasks("iterations", "resume", iteration.id[:8])
+    assert "paused" in tasks("iterations", "pause", iteration.id)
+    assert "cancelled" in tasks("iterations", "cancel", iteration.id)
+    with pytest.raises(CommandError, match="no iteration"):
+        tasks("iterations", "pause", "nobody")
+    with pytest.raises(CommandError, match="Which one"):
+        tasks("iterations", "pause")
+
+
+@pytest.mark.requires("rich")
+def test_watch_draws_a_line_for_each_iteration(iteration):
+    drawn = tasks("watch", "--once")
+    assert iteration.id[:8] in drawn
+    assert "10/25" in drawn
+    assert "paused" in drawn
+
+
+@pytest.mark.requires("rich")
+def test_watch_ends_when_all_have_ended(iteration, task_queues):
+    iteration.cancel()
+    assert "cancelled" in tasks("watch", "--until-done", "--interval", "0.001")
+
+
+def test_relay_queues_a_stuck_shard_anew_and_only_once(iteration, task_queues):
+    iteration.resume()
+    task_queues.flush_task_queues()
+    assert "0 stuck" in tasks("relay")
+    long_ago = timezone.now() - timedelta(hours=1)
+    Shard.objects.update(progressed_at=long_ago)
+    assert "1 stuck" in tasks("relay")
+    assert "0 stuck" in tasks("relay")
+    task_queues.process_task_queues()
+    assert iteration.refresh().status == "succeeded"
+    assert iteration.done == 25
+
+
+def test_relay_leaves_failed_and_leased_shards(iteration, task_queues):
+    iteration.resume()
+    task_queues.flush_task_queues()
+    long_ago = timezone.now() - timedelta(hours=1)
+    Shard.objects.update(progressed_at=long_ago, owner="me", until=timezone.now() + timedelta(seconds=60))
+    assert "0 stuck" in tasks("relay")
+    Shard.objects.update(progressed_at=long_ago, owner="", until=None, status="failed")
+    assert "0 stuck" in tasks("relay")
