@@ -114,6 +114,48 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
     return found
 
 
+@register(deploy=True)
+def check_probe(**_: Any) -> list[CheckMessage]:
+    """W005: no middleware at all stops a task; runs with `check --deploy` only, since it makes a request."""
+    if not _settings_are_good() or get_settings().backend != "embedded":
+        return []
+    from soc_tasks.probe import ARRIVED, send_probe  # loads Django's handlers
+
+    answer = send_probe()
+    if answer.status == ARRIVED:
+        return []
+    return [
+        Warning(
+            f"The site's middleware answers tasks with {answer.status} before they reach their view.",
+            hint="Let requests to task views pass, such as those whose view has the attribute soc_tasks_options. "
+            + DOCS.format("soc_tasksw005"),
+            id="soc_tasks.W005",
+        )
+    ]
+
+
+@register()
+def check_indexes(**_: Any) -> list[CheckMessage]:
+    """W006: the order of each iteration is served by an index."""
+    from soc_tasks.logic.plans import find_missing_index
+    from soc_tasks.logic.urls import find_task_views
+
+    found: list[CheckMessage] = []
+    if not django_settings.ROOT_URLCONF:
+        return found
+    for view, options in find_task_views():
+        problem = find_missing_index(options.plan) if options.iterates else None
+        if problem:
+            found.append(
+                Warning(
+                    f"{view.__module__}.{view.__qualname__}: {problem}",
+                    hint="Without it, the cost of a batch grows with the table. " + DOCS.format("soc_tasksw006"),
+                    id="soc_tasks.W006",
+                )
+            )
+    return found
+
+
 @register()
 def check_sqlite(**_: Any) -> list[CheckMessage]:
     """W004: SQLite takes its write lock when a transaction begins."""

@@ -17,6 +17,8 @@ from soc_tasks.values import META_HEADER, RetryOptions, Task
 #: gunicorn takes header fields of 8,190 bytes by default; other servers take more.
 MAX_META_BYTES: Final = 8000
 
+# Made once: simplejson.dumps() makes an encoder for every call with options.
+_encoder: Final = simplejson.JSONEncoder(separators=(",", ":"))
 _START_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -106,7 +108,8 @@ class Meta:
             values["repeat"] = True
         if self.admitted:
             values["admitted"] = True
-        return simplejson.dumps(values, separators=(",", ":"))
+        text: str = _encoder.encode(values)
+        return text
 
     @classmethod
     def from_header(cls, header: str) -> Meta:

@@ -34,7 +34,7 @@ def _check_number(owner: str, name: str, value: Any, *, low: float, whole: bool 
         raise ValueError(f"{owner}: {name} must be {kind} of at least {low:g}, not {value!r}.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RetryOptions:
     """How often and when a task is tried again; None takes the queue's value.
 
@@ -155,7 +155,7 @@ class TaskHandle:
     iteration: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TaskRequest:
     """One task of a bulk call: the arguments of `startTask` but `using`; `queue` None takes that of the call."""
 

@@ -64,6 +64,10 @@ class ModelLogic:
         """Return the alias of the database that is read."""
         return str(self._queryset.db)
 
+    def on(self, using: str) -> ModelLogic:
+        """Return the same logic on another database alias."""
+        return ModelLogic(self._queryset.using(using), self.order_field, self.batch_size)
+
     def getBatchOfData(
         self,
         filter: Any = None,

@@ -26,6 +26,10 @@ _MAX_INT_BITS: Final = 14_000
 _TAG: Final = "__soc__"
 
 
+# Made once: simplejson.dumps() makes an encoder for every call with options.
+_encoder: Final = simplejson.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
 def _encode_timedelta(value: timedelta) -> list[int]:
     return [value.days, value.seconds, value.microseconds]
 
@@ -140,7 +144,7 @@ def dumps(value: Any, path: str = "value") -> str:
     Raises:
         PayloadError: something in it cannot travel; the message names the place, as in `context["report"][3]`.
     """
-    return simplejson.dumps(_pack(value, path, 0), separators=(",", ":"), allow_nan=False)
+    return _encoder.encode(_pack(value, path, 0))
 
 
 def _refuse_constant(text: str) -> Any:

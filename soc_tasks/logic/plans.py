@@ -120,6 +120,8 @@ def make_source(plan: Plan, context: Mapping[str, Any]) -> Source:
     try:
         asked = {key: _read_control(key, context[key]) for key in CONTROL_KEYS if key in context}
         logic = resolve_logic(plan.logic if plan.logic is not None else _find_logic(asked))
+        if plan.using is not None and isinstance(logic, ModelLogic):
+            logic = logic.on(plan.using)
         posted = _posted_filter(asked)
         if posted is not None and hasattr(logic, "check_filter"):
             posted = logic.check_filter(posted)
@@ -132,6 +134,19 @@ def make_source(plan: Plan, context: Mapping[str, Any]) -> Source:
         start_key=asked.get("start_key", plan.start_key),
         batch_size=plan.batch_size,
     )
+
+
+def find_missing_index(plan: Plan) -> str | None:
+    """Return which index the plan's order lacks, as a sentence, or None where that cannot be told yet."""
+    if plan.logic is None:
+        return None
+    try:
+        logic = resolve_logic(plan.logic)
+        if not isinstance(logic, ModelLogic):
+            return None
+        return (logic.on(plan.using) if plan.using is not None else logic).missing_index(plan.order)
+    except (ValueError, TypeError, LookupError) as error:
+        return f"it cannot iterate: {error}"
 
 
 def _find_logic(asked: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ def check_one_alias(plan: Plan, source: Source) -> None:
     Raises:
         ConfigurationError: they are on different aliases.
     """
-    state, entities = get_state(), plan.using or source.using
+    state, entities = get_state(), source.using
     if entities is not None and entities != state.alias:
         raise ConfigurationError(
             f"atomic=True needs the entities and soc_tasks' tables in one database, but the entities are on "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -11,7 +11,16 @@ from urllib.parse import unquote
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
-from django.urls import NoReverseMatch, Resolver404, get_script_prefix, get_urlconf, resolve, reverse
+from django.urls import (
+    NoReverseMatch,
+    Resolver404,
+    URLResolver,
+    get_resolver,
+    get_script_prefix,
+    get_urlconf,
+    resolve,
+    reverse,
+)
 from django.utils.encoding import iri_to_uri
 from django.utils.translation import get_language_from_path, override
 
@@ -28,12 +37,17 @@ class ViewOptions:
     """What the enqueuing side must know of a decorated view.
 
     Args:
-        iterates: whether a task of it starts an iteration.
+        plan: what it iterates over (`logic.plans.Plan`), or None for a plain task.
         max_attempts: attempts unless `retry_options` says otherwise.
     """
 
-    iterates: bool = False
+    plan: Any = None
     max_attempts: int | None = None
+
+    @property
+    def iterates(self) -> bool:
+        """Tell whether a task of the view starts an iteration."""
+        return self.plan is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +63,21 @@ def find_options(view: Any) -> ViewOptions | None:
     """Return the options of a view that was made by `@task` or `@iterative_task`, else None."""
     options = getattr(view, OPTIONS_ATTRIBUTE, None)
     return options if isinstance(options, ViewOptions) else None
+
+
+def find_task_views() -> Iterator[tuple[Callable[..., Any], ViewOptions]]:
+    """Yield each decorated view of the URL conf once, with its options."""
+    seen: set[int] = set()
+    waiting: list[Any] = list(get_resolver().url_patterns)
+    while waiting:
+        pattern = waiting.pop(0)
+        if isinstance(pattern, URLResolver):
+            waiting.extend(pattern.url_patterns)
+            continue
+        options = find_options(pattern.callback)
+        if options is not None and id(options) not in seen:
+            seen.add(id(options))
+            yield pattern.callback, options
 
 
 def resolve_target(

@@ -47,7 +47,7 @@ def insert_or_ignore(row: Model, using: str) -> bool:
     """
     connection = connections[using]
     fields = row._meta.concrete_fields
-    names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
+    names = ", ".join(connection.ops.quote_name(field.column or field.name) for field in fields)
     marks = ", ".join("%s" for _ in fields)
     values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
     insert = connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)

@@ -174,7 +174,7 @@ def iterative_task(  # the public signature
             )
             return run(call.request, view, call.info, work, (), call.delivery)
 
-        return _make_view(view, access, ViewOptions(iterates=True), handle)
+        return _make_view(view, access, ViewOptions(plan=plan), handle)
 
     return decorate
 

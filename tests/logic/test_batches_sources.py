@@ -90,9 +90,9 @@ def test_deferred_fields_stay_deferred_but_the_key(entries, django_assert_max_nu
 
 
 def test_annotations_are_kept(entries):
-    logic = ModelLogic(Entry.objects.annotate(twice=F("count") * 2), "count", batch_size=3)
+    logic = ModelLogic(Entry.objects.annotate(half=F("count") / 2), "count", batch_size=3)
     batch, key = logic.getBatchOfData()
-    assert all(entry.twice == entry.count * 2 for entry in batch + logic.getBatchOfData(key)[0])
+    assert all(int(entry.half) == int(entry.count / 2) for entry in batch + logic.getBatchOfData(key)[0])
 
 
 @pytest.mark.parametrize("order", ["pk", "-title", "program", "code"])
@@ -137,7 +137,7 @@ def test_joins_to_many_keep_what_comes_along(entries, django_assert_num_queries)
 def test_joins_to_one_stay_joins(entries, django_assert_num_queries):
     with django_assert_num_queries(1) as queries:
         ModelLogic(Entry.objects.filter(program__name="Music")).getBatchOfData()
-    assert "EXISTS" not in queries[0]["sql"]
+    assert queries[0]["sql"].count("SELECT") == 1
 
 
 def test_none_and_empty_in(entries, django_assert_num_queries):
