@@ -68,6 +68,8 @@ class Inherited:
         """Read what `as_dict` returned."""
         given = dict(values)
         retry = given.pop("retry", None)
+        if not isinstance(given.get("headers", {}), dict):
+            raise ValueError("the inherited headers of the task header are malformed")
         return cls(**given, retry=None if retry is None else RetryOptions(**retry))
 
 
@@ -118,8 +120,8 @@ class Meta:
         Raises:
             ValueError: it is not one of ours, or of a version that this release does not know.
         """
-        values = simplejson.loads(header)
         try:
+            values = simplejson.loads(header)
             if values["v"] != 1:
                 raise ValueError(f"unknown version {values['v']!r} of the task header")
             if not _START_ID.fullmatch(values["id"]):
@@ -128,21 +130,27 @@ class Meta:
             if "slice" in values:
                 iteration, shard, step, epoch = values["slice"]
                 if not (
-                    _START_ID.fullmatch(iteration) and all(type(n) is int and n >= 0 for n in (shard, step, epoch))
+                    _START_ID.fullmatch(iteration) and all(type(n) is int and 0 <= n < 2**31 for n in (shard, step, epoch))
                 ):
                     raise ValueError("the slice of the task header is malformed")
                 message = SliceMessage(iteration=iteration, shard=shard, step=step, epoch=epoch)
             return cls(
                 start_id=values["id"],
-                json_keys=tuple(values.get("json", ())),
-                list_keys=tuple(values.get("lists", ())),
+                json_keys=_read_keys(values.get("json", [])),
+                list_keys=_read_keys(values.get("lists", [])),
                 slice=message,
                 inherited=Inherited.from_dict(values["inherited"]) if "inherited" in values else None,
                 repeat=values.get("repeat") is True,
                 admitted=values.get("admitted") is True,
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the task header is malformed: {error!r}") from error
+
+
+def _read_keys(keys: Any) -> tuple[str, ...]:
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError("the keys of the task header are malformed")
+    return tuple(keys)
 
 
 def read_meta(task: Task) -> Meta | None:

@@ -61,13 +61,14 @@ class _Handler(WSGIHandler):
 
 @contextmanager
 def _connections_kept() -> Iterator[None]:
-    signals.request_started.disconnect(close_old_connections)
-    signals.request_finished.disconnect(close_old_connections)
+    both = (signals.request_started, signals.request_finished)
+    # Those that a block around this one has disconnected stay so.
+    ours = [signal for signal in both if signal.disconnect(close_old_connections)]
     try:
         yield
     finally:
-        signals.request_started.connect(close_old_connections)
-        signals.request_finished.connect(close_old_connections)
+        for signal in ours:
+            signal.connect(close_old_connections)
 
 
 class TaskQueues:

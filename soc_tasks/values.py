@@ -67,8 +67,12 @@ class RetryOptions:
             )
 
     def over(self, base: RetryOptions) -> RetryOptions:
-        """Return these options, with those of `base` where none is set here."""
-        return RetryOptions(**{**base.as_dict(), **self.as_dict()})
+        """Return these options, with those of `base` where none is set here; its backoffs give way to these."""
+        own, joined = self.as_dict(), {**base.as_dict(), **self.as_dict()}
+        shortest, longest = joined.get("min_backoff"), joined.get("max_backoff")
+        if shortest is not None and longest is not None and shortest > longest:
+            joined["min_backoff"] = joined["max_backoff"] = own.get("min_backoff", longest)
+        return RetryOptions(**joined)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options that are set, as plain JSON values."""

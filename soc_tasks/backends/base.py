@@ -49,11 +49,11 @@ class BaseBackend(ABC):
                 )
         self.enqueue(tasks, using)
         for task in tasks:
-            signals.task_enqueued.send(sender=type(self), task=task)
+            signals.task_enqueued.send_robust(sender=type(self), task=task)
 
     def check_queue(self, name: str) -> None:
         """Raise QueueNotFoundError unless the queue `name` exists."""
-        if name not in get_queues():
+        if not isinstance(name, str) or name not in get_queues():
             raise QueueNotFoundError(
                 f"There is no queue {name!r}. Known are {', '.join(sorted(get_queues()))}; "
                 "more are made by CLOUD_TASKS_QUEUES."

@@ -31,7 +31,7 @@ class EmbeddedBackend(BaseBackend):
         if using is None or using == alias:
             get_store(alias).add(tasks)
             return
-        from soc_tasks.backends import outbox  # noqa: PLC0415 - brings models along
+        from soc_tasks.backends import outbox
 
         if taken := self.store.find_taken(tasks):
             names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
@@ -48,7 +48,7 @@ class EmbeddedBackend(BaseBackend):
 
     def relay(self) -> int:
         """Hand over what waits in the outboxes."""
-        from soc_tasks.backends import outbox  # noqa: PLC0415 - brings models along
+        from soc_tasks.backends import outbox
 
         return outbox.relay(self.accept)
 
@@ -93,20 +93,20 @@ def register_hooks() -> None:
 
 
 def _exhausted(task: Task, attempts: int, status: int) -> None:
-    from soc_tasks.state import get_state  # noqa: PLC0415 - brings models along
+    from soc_tasks.state import get_state
 
     get_state().task_exhausted(task, attempts, status)
 
 
 def _upkeep() -> None:
-    from soc_tasks.backends import get_backend  # noqa: PLC0415 - get_backend() makes what registers this
-    from soc_tasks.state import get_state  # noqa: PLC0415 - brings models along
+    from soc_tasks.backends import get_backend
+    from soc_tasks.state import get_state
 
     get_backend().relay()
     get_state().sweep()
 
 
 def _progress(task: Task) -> str:
-    from soc_tasks.state import get_state  # noqa: PLC0415 - brings models along
+    from soc_tasks.state import get_state
 
     return get_state().task_progress(task)

@@ -12,3 +12,9 @@ class EngineConfig(AppConfig):
     label = "soc_tasks_engine"
     verbose_name = "Task engine"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Start the worker of `runserver`, if this is the process that serves."""
+        from soc_tasks.engine import runserver
+
+        runserver.start_if_serving()

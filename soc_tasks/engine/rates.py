@@ -26,7 +26,7 @@ class Share(NamedTuple):
 
 
 def burst_size(rate: float) -> int:
-    """Return how many tokens the bucket of a queue with `rate` holds (as Cloud Tasks derives it, as far as is known)."""
+    """Return how many tokens the bucket of a queue holds; Cloud Tasks derives it likewise, as far as is known."""
     return max(10, math.ceil(rate / 5))
 
 

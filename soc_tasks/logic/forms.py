@@ -6,12 +6,13 @@ travels in the meta header, so that `request.task.context` equals what was given
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlencode
 
 from django.conf import settings as django_settings
 from django.http import QueryDict
+from django.utils.datastructures import MultiValueDict
 
 from soc_tasks.errors import PayloadError, TaskTooLargeError
 from soc_tasks.logic import payloads
@@ -35,7 +36,7 @@ def encode_context(context: Mapping[str, Any] | None) -> tuple[bytes, tuple[str,
     pairs: list[tuple[str, str]] = []
     json_keys: list[str] = []
     list_keys: list[str] = []
-    for key, value in context.items():
+    for key, value in _list_items(context):
         if not isinstance(key, str):
             raise PayloadError(f"context has the key {key!r}; keys must be str.")
         payloads.check_text(key, f"the key {key!r} of context")
@@ -51,6 +52,13 @@ def encode_context(context: Mapping[str, Any] | None) -> tuple[bytes, tuple[str,
     body = urlencode(pairs).encode("ascii")
     _check_upload_settings(len(body), len(pairs))
     return body, tuple(json_keys), tuple(list_keys)
+
+
+def _list_items(context: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Return the items of a context; those of a posted form, `request.POST`, with all their values."""
+    if not isinstance(context, MultiValueDict):
+        return context.items()
+    return [(key, values[0] if len(values) == 1 else values) for key, values in context.lists()]
 
 
 def _check_upload_settings(size: int, fields: int) -> None:
@@ -78,14 +86,15 @@ def check_form(content_type: str, charset: str | None, content_encoding: str, bo
         raise PayloadError(f"The body is encoded as {content_encoding[:40]!r}; tasks travel without encoding.")
     if content_type != CONTENT_TYPE and (body or content_type):
         raise PayloadError(f"The body is of type {content_type[:80]!r}; a task is a form ({CONTENT_TYPE}).")
-    if charset is not None and charset.lower() not in ("utf-8", "utf8"):
+    if charset is not None and charset.lower() != "utf-8":
         raise PayloadError(f"The body is in the charset {charset[:40]!r}; tasks are UTF-8.")
     most = django_settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
     if most is not None and body.count(b"&") >= most:
         raise PayloadError(f"The body has more fields than DATA_UPLOAD_MAX_NUMBER_FIELDS ({most:,}).")
     try:
-        body.decode("ascii")
-        text = unquote_to_bytes(body).decode("utf-8") if b"%" in body else ""
+        text = body.decode("ascii")
+        if "%" in text:
+            text = unquote_to_bytes(body).decode("utf-8")
     except UnicodeDecodeError as error:
         raise PayloadError(f"The body is no UTF-8 form: {error}") from None
     if "\x00" in text:
@@ -103,8 +112,10 @@ def decode_context(post: QueryDict, json_keys: tuple[str, ...] = (), list_keys: 
         if key in list_keys:
             context[key] = values
         elif key in json_keys:
+            if len(values) != 1:
+                raise PayloadError(f"context[{key!r}] stands there {len(values)} times.")
             try:
-                context[key] = payloads.loads(values[-1])
+                context[key] = payloads.loads(values[0])
             except PayloadError as error:
                 raise PayloadError(f"context[{key!r}]: {error}") from error
         else:

@@ -10,6 +10,7 @@ import base64
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -24,6 +25,8 @@ MAX_DEPTH: Final = 32
 #: Python refuses to parse more than 4,300 digits (sys.set_int_max_str_digits); 14,000 bits stay below.
 _MAX_INT_BITS: Final = 14_000
 _TAG: Final = "__soc__"
+#: simplejson would skip them: of UTF-16 or UTF-8, and the latter read as latin-1.
+_BYTE_ORDER_MARKS: Final = ("\ufeff", "\xef\xbb\xbf")
 
 
 # Made once: simplejson.dumps() makes an encoder for every call with options.
@@ -32,6 +35,13 @@ _encoder: Final = simplejson.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 def _encode_timedelta(value: timedelta) -> list[int]:
     return [value.days, value.seconds, value.microseconds]
+
+
+def _decode_timedelta(value: list[Any]) -> timedelta:
+    if not all(type(part) is int for part in value):
+        raise ValueError("a part is no whole number")
+    days, seconds, microseconds = value
+    return timedelta(days, seconds, microseconds)
 
 
 _ENCODERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
@@ -43,14 +53,14 @@ _ENCODERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     UUID: ("uuid", str),
     bytes: ("bytes", lambda value: base64.b64encode(value).decode("ascii")),
 }
-_DECODERS: dict[str, Callable[[Any], Any]] = {
-    "decimal": Decimal,
-    "datetime": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "time": time.fromisoformat,
-    "timedelta": lambda value: timedelta(value[0], value[1], value[2]),
-    "uuid": UUID,
-    "bytes": lambda value: base64.b64decode(value, validate=True),
+_DECODERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "decimal": (str, Decimal),
+    "datetime": (str, datetime.fromisoformat),
+    "date": (str, date.fromisoformat),
+    "time": (str, time.fromisoformat),
+    "timedelta": (list, _decode_timedelta),
+    "uuid": (str, UUID),
+    "bytes": (str, lambda value: base64.b64decode(value, validate=True)),
 }
 _COLLECTIONS: dict[type, str] = {tuple: "tuple", set: "set", frozenset: "frozenset"}
 _COLLECTION_TYPES: dict[str, Callable[[Any], Any]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
@@ -65,7 +75,8 @@ def check_text(value: str, path: str) -> str:
             value.encode("utf-8")
         except UnicodeEncodeError:
             raise PayloadError(f"{path} holds a lone surrogate, which is no valid Unicode text.") from None
-    return str(value)
+    # Not str(): an Enum with str as its base gives its name there.
+    return str.__str__(value)
 
 
 def _pack_number(value: int | float, path: str) -> int | float:
@@ -90,20 +101,20 @@ def _pack_dict(value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
 def _pack(value: Any, path: str, depth: int) -> Any:
     if value is None or value is True or value is False:
         return value
-    if depth > MAX_DEPTH:
-        raise PayloadError(f"{path} is nested deeper than {MAX_DEPTH} levels.")
     if isinstance(value, str):
         return check_text(value, path)
     if isinstance(value, (int, float)):
         return _pack_number(value, path)
     kind = type(value)
+    if kind in _ENCODERS:
+        tag, encode = _ENCODERS[kind]
+        return {_TAG: tag, "v": encode(value)}
+    if depth >= MAX_DEPTH and isinstance(value, (list, dict, tuple, set, frozenset)):
+        raise PayloadError(f"{path} is nested deeper than {MAX_DEPTH} levels.")
     if kind is list:
         return [_pack(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
     if isinstance(value, dict):
         return _pack_dict(value, path, depth)
-    if kind in _ENCODERS:
-        tag, encode = _ENCODERS[kind]
-        return {_TAG: tag, "v": encode(value)}
     if kind in _COLLECTIONS:
         items = [_pack(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
         return {_TAG: _COLLECTIONS[kind], "v": items}
@@ -113,24 +124,36 @@ def _pack(value: Any, path: str, depth: int) -> Any:
     )
 
 
-def _unpack(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_unpack(item) for item in value]
-    if not isinstance(value, dict):
+def _unpack(value: Any, depth: int = 0) -> Any:
+    if not isinstance(value, (list, dict)):
         return value
-    tag = value.get(_TAG)
-    if tag is None:
-        return {key: _unpack(item) for key, item in value.items()}
+    if isinstance(value, dict) and _TAG in value:
+        return _unpack_tagged(value, depth)
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, list):
+        return [_unpack(item, depth + 1) for item in value]
+    return {key: _unpack(item, depth + 1) for key, item in value.items()}
+
+
+def _unpack_tagged(value: dict[str, Any], depth: int) -> Any:
     if len(value) != 2 or "v" not in value:  # the tag and its value
         raise ValueError("a tagged value has other parts than its tag and its value")
-    inner = value["v"]
-    if tag == "dict" and isinstance(inner, dict):
-        return {key: _unpack(item) for key, item in inner.items()}
-    if tag in _COLLECTION_TYPES and isinstance(inner, list):
-        return _COLLECTION_TYPES[tag](_unpack(item) for item in inner)
+    tag, inner = value[_TAG], value["v"]
     if tag in _DECODERS:
-        return _DECODERS[tag](inner)
-    raise ValueError(f"unknown tag {tag!r}")
+        kind, decode = _DECODERS[tag]
+        if isinstance(inner, kind):
+            with suppress(ValueError, TypeError, ArithmeticError):
+                return decode(inner)
+        # What it says is the sender's, and errors are logged.
+        raise ValueError(f"what is tagged {tag!r} is none")
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if tag == "dict" and isinstance(inner, dict):
+        return {key: _unpack(item, depth + 1) for key, item in inner.items()}
+    if tag in _COLLECTION_TYPES and isinstance(inner, list):
+        return _COLLECTION_TYPES[tag](_unpack(item, depth + 1) for item in inner)
+    raise ValueError(f"unknown tag {tag!r:.40}")
 
 
 def dumps(value: Any, path: str = "value") -> str:
@@ -165,7 +188,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# A string that never ends reaches to the end: looking for its end again at each quote in it would take forever.
+_BRACKETS = re.compile(r'"(?:[^"\\]+|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def _check_depth(text: str) -> None:
@@ -191,6 +215,8 @@ def loads(text: str) -> Any:
         PayloadError: the text is no typed JSON of ours.
     """
     try:
+        if text.startswith(_BYTE_ORDER_MARKS):
+            raise ValueError("it begins with a byte order mark")
         _check_depth(text)
         plain = simplejson.loads(
             text,

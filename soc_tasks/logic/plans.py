@@ -107,7 +107,7 @@ def _call(function: Any, wanted: dict[str, Any]) -> Any:
     for name in set(wanted) - set(known):
         # A logic that knows no batch size has one of its own; the rest would change what is iterated over.
         if name != "batch_size" and wanted[name] is not None:
-            raise FatalTaskError(f"{function!r} takes no argument {name!r}, but {name}={wanted[name]!r} was asked for.")
+            raise FatalTaskError(f"{function!r} takes no argument {name!r}, but one was asked for.")
     return function(**known)
 
 
@@ -165,9 +165,9 @@ def _read_control(key: str, value: Any) -> Any:
             raise ValueError(f"{key} is no JSON: {error}") from error
     if key in ("filter", "fields"):
         if value is not None and not isinstance(value, dict):
-            raise ValueError(f"{key} must be an object of field lookups, not {value!r:.100}")
+            raise ValueError(f"{key} must be an object of field lookups, not {type(value).__name__}")
     elif value is not None and not isinstance(value, str):
-        raise ValueError(f"{key} must be a string, not {value!r:.100}")
+        raise ValueError(f"{key} must be a string, not {type(value).__name__}")
     return value or None
 
 

@@ -73,6 +73,7 @@ def startTask(
         PayloadError: the context cannot travel.
         EnqueueError: the task was not accepted; its subclasses say why.
     """
+    refuse_event_loop("startTask")
     request = TaskRequest(
         url=url,
         context=context,
@@ -104,7 +105,7 @@ def startTasks(
     Raises:
         ValueError, PayloadError, EnqueueError: as for `startTask`; nothing was queued then.
     """
-    refuse_event_loop("startTask")
+    refuse_event_loop("startTasks")
     asked = [_as_request(request) for request in requests]
     built = [build_task(request, request.queue or queue) for request in asked]
     if built:
@@ -196,6 +197,8 @@ def _check_name(name: str) -> str:
 
 def _check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     checked: dict[str, str] = {}
+    if headers is not None and not isinstance(headers, Mapping):
+        raise ValueError(f"headers must be a dict, not {type(headers).__name__}.")
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name for a header.")

@@ -159,11 +159,10 @@ def _find_problem(url: str, path: str) -> str | None:
 
 
 def _resolve(path_info: str, urlconf: Any, url: str) -> Callable[..., Any]:
+    # As it will be when the queue calls: by the language in the path, else the site's, never the caller's.
     language = get_language_from_path(path_info) if django_settings.USE_I18N else None
     try:
-        if language is None:
-            return resolve(path_info, urlconf).func
-        with override(language):
+        with override(language or django_settings.LANGUAGE_CODE):
             return resolve(path_info, urlconf).func
     except Resolver404:
         hint = " (a slash is missing at its end?)" if not path_info.endswith("/") else ""

@@ -21,7 +21,7 @@ from soc_tasks.meta import read_meta
 from soc_tasks.models import DeadLetter as DeadLetterRow
 from soc_tasks.models import Iteration, OutboxTask, Receipt, Shard
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
-from soc_tasks.state.rows import insert_or_ignore, read_task, write_task
+from soc_tasks.state.rows import insert_or_ignore, read_task, spell_out, write_task
 from soc_tasks.values import Task
 
 #: For how long an outbox row belongs to whoever took it, seconds.
@@ -89,8 +89,8 @@ class DjangoState(BaseState):
         row = DeadLetterRow(
             attempts=letter.attempts,
             error_type=letter.error_type[:255],
-            error=letter.error,
-            traceback=letter.traceback,
+            error=spell_out(letter.error),
+            traceback=spell_out(letter.traceback),
             iteration=message.iteration if message is not None else "",
         )
         write_task(letter.task, row)
@@ -104,7 +104,7 @@ class DjangoState(BaseState):
                     epoch=message.epoch,
                     status="running",
                 )
-                error = f"{letter.error_type}: {letter.error}"
+                error = f"{row.error_type}: {row.error}"
                 if shards.update(status="failed", owner="", until=None, error=error):
                     Iteration.objects.using(self.alias).filter(
                         pk=message.iteration, status__in=("running", "paused")
@@ -173,7 +173,7 @@ class DjangoState(BaseState):
     def save_iteration(self, iteration: IterationRecord) -> None:
         """Write status, finished and error."""
         Iteration.objects.using(self.alias).filter(pk=iteration.id).update(
-            status=iteration.status, finished=iteration.finished, error=iteration.error
+            status=iteration.status, finished=iteration.finished, error=spell_out(iteration.error)
         )
 
     def save_options(self, iteration: IterationRecord) -> None:
@@ -217,7 +217,7 @@ class DjangoState(BaseState):
     def save_shard(self, shard: ShardRecord) -> None:
         """Write a shard."""
         Shard.objects.using(self.alias).filter(iteration_id=shard.iteration, index=shard.index).update(
-            **{name: getattr(shard, name) for name in _SHARD_CHANGES}
+            **{name: getattr(shard, name) for name in _SHARD_CHANGES} | {"error": spell_out(shard.error)}
         )
 
     def resume_shards(self, iteration_id: str) -> list[ShardRecord]:

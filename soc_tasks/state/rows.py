@@ -39,6 +39,11 @@ def write_task(task: Task, row: Row) -> Row:
     return row
 
 
+def spell_out(text: str) -> str:
+    """Return a text as every database can store it: NUL and lone surrogates, as file names bring them, spelled out."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def insert_or_ignore(row: Model, using: str) -> bool:
     """Insert a row unless its key is there; return whether it was inserted.
 

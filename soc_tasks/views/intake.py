@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.conf import settings as django_settings
-from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse, RawPostDataException, UnreadablePostError
 
 from soc_tasks.errors import PayloadError
 from soc_tasks.logic import forms
@@ -63,7 +63,7 @@ def _judge_length(text: str) -> int | None:
         return 400
     most = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     # int() of a text of thousands of digits would be refused; a length of over 18 digits is too long in any case.
-    if most is not None and (len(text) > 18 or int(text) > most):
+    if len(text) > 18 or (most is not None and int(text) > most):
         return 413
     return None
 
@@ -82,7 +82,10 @@ def read_call(request: HttpRequest) -> Call:
         UnreadablePostError: the body is shorter than announced, or the client is gone.
         BadInputError: the body or the header is none of ours, and never will be.
     """
-    body = request.body
+    try:
+        body = request.body
+    except RawPostDataException as error:
+        raise BadInputError("the body was read before it came here, as only that of a multipart form can be") from error
     announced = request.META.get("CONTENT_LENGTH") or "0"
     if len(body) < int(announced):
         raise UnreadablePostError(f"the body has {len(body)} of {announced} bytes")

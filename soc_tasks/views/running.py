@@ -111,7 +111,7 @@ def run(
     """
     started = time.perf_counter()
     request.task = info  # type: ignore[attr-defined] # the documented attribute
-    signals.task_started.send(sender=view, task=info, request=request)
+    signals.task_started.send_robust(sender=view, task=info, request=request)
     token = current_task.set(info)
     error: Exception | None = None
     countdown = None
@@ -124,7 +124,7 @@ def run(
         current_task.reset(token)
     if error is not None and delivery is not None and outcome.name in ("retry", "dead"):
         delivery.failures.append(error.__cause__ if isinstance(error, HandedOverError) and error.__cause__ else error)
-    signals.task_finished.send(
+    signals.task_finished.send_robust(
         sender=view,
         task=info,
         outcome=outcome.name,

@@ -7,6 +7,13 @@ import os
 from tests.settings import *  # noqa: F403
 
 ROOT_URLCONF = "tests.chaos.site"
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "soc_tasks",
+    "soc_tasks.engine",
+    "tests.specimen",
+]
 MIDDLEWARE = []
 DATABASES = {
     "default": {

@@ -58,7 +58,7 @@ def test_failed_lists_newest_first(letters):
     assert "FatalTaskError: broken two" in lines[0]
     assert "/tasks/behave/two/" in lines[0]
     assert "Traceback" not in tasks("failed")
-    assert "Traceback" in tasks("failed", str(letters["one"]), "--traceback")
+    assert "Traceback" in tasks("failed", str(letters["one"]), "--full")
 
 
 def test_failed_retry_runs_a_letter_again(letters, task_queues, site_calls):

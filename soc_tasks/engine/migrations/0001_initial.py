@@ -4,72 +4,80 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='QueueState',
+            name="QueueState",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, unique=True)),
-                ('paused', models.BooleanField(db_default=False)),
-                ('tokens', models.FloatField(db_default=0.0)),
-                ('filled', models.BigIntegerField(db_default=0)),
-                ('purged', models.BigIntegerField(null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=100, unique=True)),
+                ("paused", models.BooleanField(db_default=False)),
+                ("tokens", models.FloatField(db_default=0.0)),
+                ("filled", models.BigIntegerField(db_default=0)),
+                ("purged", models.BigIntegerField(null=True)),
             ],
             options={
-                'db_table': 'soc_tasks_engine_queue',
+                "db_table": "soc_tasks_engine_queue",
             },
         ),
         migrations.CreateModel(
-            name='WorkerProcess',
+            name="WorkerProcess",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('host', models.CharField(max_length=255)),
-                ('pid', models.BigIntegerField()),
-                ('born', models.BigIntegerField(db_default=0)),
-                ('started', models.BigIntegerField()),
-                ('heartbeat', models.BigIntegerField()),
-                ('beats', models.BigIntegerField(db_default=0)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("host", models.CharField(max_length=255)),
+                ("pid", models.BigIntegerField()),
+                ("born", models.BigIntegerField(db_default=0)),
+                ("started", models.BigIntegerField()),
+                ("heartbeat", models.BigIntegerField()),
+                ("beats", models.BigIntegerField(db_default=0)),
             ],
             options={
-                'db_table': 'soc_tasks_engine_worker',
+                "db_table": "soc_tasks_engine_worker",
             },
         ),
         migrations.CreateModel(
-            name='QueuedTask',
+            name="QueuedTask",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('queue', models.CharField(max_length=100)),
-                ('name', models.CharField(max_length=500)),
-                ('state', models.SmallIntegerField(db_default=0)),
-                ('due', models.BigIntegerField()),
-                ('owner', models.BigIntegerField(null=True)),
-                ('path', models.TextField()),
-                ('script_name', models.TextField(db_default='')),
-                ('headers', models.TextField()),
-                ('body', models.BinaryField()),
-                ('options', models.TextField(db_default='')),
-                ('start_id', models.CharField(max_length=32)),
-                ('named', models.BooleanField(db_default=False)),
-                ('created', models.BigIntegerField()),
-                ('attempts', models.IntegerField(db_default=0)),
-                ('responses', models.IntegerField(db_default=0)),
-                ('first_attempt', models.BigIntegerField(null=True)),
-                ('status', models.SmallIntegerField(null=True)),
-                ('busy', models.IntegerField(db_default=0)),
-                ('crashes', models.SmallIntegerField(db_default=0)),
-                ('alone', models.BooleanField(db_default=False)),
-                ('progress', models.TextField(db_default='')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("queue", models.CharField(max_length=100)),
+                ("name", models.CharField(max_length=500)),
+                ("state", models.SmallIntegerField(db_default=0)),
+                ("due", models.BigIntegerField()),
+                ("owner", models.BigIntegerField(null=True)),
+                ("path", models.TextField()),
+                ("script_name", models.TextField(db_default="")),
+                ("headers", models.TextField()),
+                ("body", models.BinaryField()),
+                ("options", models.TextField(db_default="")),
+                ("start_id", models.CharField(max_length=32)),
+                ("named", models.BooleanField(db_default=False)),
+                ("created", models.BigIntegerField()),
+                ("attempts", models.IntegerField(db_default=0)),
+                ("responses", models.IntegerField(db_default=0)),
+                ("first_attempt", models.BigIntegerField(null=True)),
+                ("status", models.SmallIntegerField(null=True)),
+                ("busy", models.IntegerField(db_default=0)),
+                ("crashes", models.SmallIntegerField(db_default=0)),
+                ("alone", models.BooleanField(db_default=False)),
+                ("progress", models.TextField(db_default="")),
             ],
             options={
-                'db_table': 'soc_tasks_engine_task',
-                'indexes': [models.Index(condition=models.Q(('state', 0)), fields=['queue', 'due', 'id'], name='soc_tasks_engine_waiting'), models.Index(condition=models.Q(('state', 1)), fields=['owner', 'queue'], name='soc_tasks_engine_running'), models.Index(condition=models.Q(('state__gt', 1)), fields=['state', 'due'], name='soc_tasks_engine_aside')],
-                'constraints': [models.UniqueConstraint(fields=('queue', 'name'), name='soc_tasks_engine_name')],
+                "db_table": "soc_tasks_engine_task",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", 0)), fields=["queue", "due", "id"], name="soc_tasks_engine_waiting"
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", 1)), fields=["owner", "queue"], name="soc_tasks_engine_running"
+                    ),
+                    models.Index(
+                        condition=models.Q(("state__gt", 1)), fields=["state", "due"], name="soc_tasks_engine_aside"
+                    ),
+                ],
+                "constraints": [models.UniqueConstraint(fields=("queue", "name"), name="soc_tasks_engine_name")],
             },
         ),
     ]

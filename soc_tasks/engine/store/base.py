@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 from soc_tasks.engine.clock import Clock, SystemClock
 from soc_tasks.engine.records import QueueRecord, TaskRecord, WorkerRecord
@@ -17,6 +19,9 @@ from soc_tasks.values import Task
 
 #: Queues that are meant; None: all.
 Queues = Collection[str] | None
+
+#: Nothing needs to keep quiet meanwhile.
+NO_CARE: Final = nullcontext()
 
 
 class Store(ABC):
@@ -53,6 +58,10 @@ class Store(ABC):
     # What works.
 
     @abstractmethod
+    def prepare_connection(self) -> None:
+        """Make this thread's connection fit for the engine; called before it is first used."""
+
+    @abstractmethod
     def is_ready(self) -> bool:
         """Tell whether the tables are there."""
 
@@ -85,10 +94,18 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def exchange(self, worker: int, verdicts: Sequence[Verdict], limit: int, queues: Queues = None) -> list[Leased]:
+    def exchange(
+        self,
+        worker: int,
+        verdicts: Sequence[Verdict],
+        limit: int,
+        queues: Queues = None,
+        quiet: AbstractContextManager[None] = NO_CARE,
+    ) -> list[Leased]:
         """Write verdicts down and claim up to `limit` due tasks, in one transaction; oldest first, fair among queues.
 
-        A worker that was struck off claims nothing.
+        A worker that was struck off claims nothing. `quiet` is entered while statements run, but not while the
+        transaction waits for its begin or its commit.
         """
 
     @abstractmethod

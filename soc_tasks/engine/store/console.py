@@ -124,7 +124,7 @@ class ConsoleStore(SqlStore):
         cursor.execute(
             f"UPDATE {TASKS} SET {EMPTIED} WHERE {where} AND named = %s", (self._free_from(), b"", *parameters, True)
         )
-        kept = max(0, cursor.rowcount)
+        kept = max(0, int(cursor.rowcount))
         cursor.execute(f"DELETE FROM {TASKS} WHERE {where} AND named = %s", (*parameters, False))
         return kept + max(0, int(cursor.rowcount))
 
@@ -158,9 +158,7 @@ class ConsoleStore(SqlStore):
         if any(view.due <= now for view in views):
             return False
         # What waits for its first attempt is scheduled; what had one, or was busy, waits for a retry.
-        retries = (
-            f"SELECT DISTINCT queue FROM {TASKS} WHERE state = {State.WAITING:d} AND (attempts > 0 OR busy > 0)"
-        )
+        retries = f"SELECT DISTINCT queue FROM {TASKS} WHERE state = {State.WAITING:d} AND (attempts > 0 OR busy > 0)"
         return not any(counts(queue) and queue not in paused for (queue,) in self.select(retries))
 
     def sweep(self, *, retention: float, limit: int = 500) -> int:

@@ -120,14 +120,10 @@ _dump = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _write_options(task: Task) -> str:
-    if task.dispatch_deadline is None and task.retry is None and task.service is None:
-        if task.version is None and task.instance is None:
-            return ""
-    given: dict[str, Any] = {
-        name: value
-        for name in ("dispatch_deadline", "service", "version", "instance")
-        if (value := getattr(task, name)) is not None
-    }
+    given: dict[str, Any] = {}
+    for name in ("dispatch_deadline", "service", "version", "instance"):
+        if (value := getattr(task, name)) is not None:
+            given[name] = value
     if task.retry is not None and (retry := task.retry.as_dict()):
         given["retry"] = retry
     return _dump(given) if given else ""

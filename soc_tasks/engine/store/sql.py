@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from django.db import connections, transaction
@@ -19,7 +19,7 @@ from soc_tasks.engine import hooks
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.rates import Share, allot, is_limited, next_moment, refill
 from soc_tasks.engine.records import QueueView, WorkerRecord
-from soc_tasks.engine.store.base import Queues, Store
+from soc_tasks.engine.store.base import NO_CARE, Queues, Store
 from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, WORKERS, Leased, State
 from soc_tasks.engine.verdicts import NO_ANSWER, Outcome, Verdict
 
@@ -94,9 +94,16 @@ class SqlStore(Store):
 
     # Verdicts.
 
-    def exchange(self, worker: int, verdicts: Sequence[Verdict], limit: int, queues: Queues = None) -> list[Leased]:
+    def exchange(
+        self,
+        worker: int,
+        verdicts: Sequence[Verdict],
+        limit: int,
+        queues: Queues = None,
+        quiet: AbstractContextManager[None] = NO_CARE,
+    ) -> list[Leased]:
         """Write verdicts down and claim due tasks, in one transaction."""
-        with self.writing() as cursor:
+        with self.writing() as cursor, quiet:
             if verdicts:
                 self._settle(cursor, verdicts)
             return self._claim_due(cursor, worker, limit, queues) if limit > 0 else []
@@ -282,7 +289,8 @@ class SqlStore(Store):
         """Give back what a worker leases without knowing."""
         with self.writing() as cursor:
             held = {
-                row for (row,) in self.fetch(cursor, f"SELECT id FROM {TASKS} WHERE state = 1 AND owner = %s", (worker,))
+                row
+                for (row,) in self.fetch(cursor, f"SELECT id FROM {TASKS} WHERE state = 1 AND owner = %s", (worker,))
             }
             unknown = held - set(known)
             if unknown:
@@ -333,4 +341,4 @@ class SqlStore(Store):
                 f" WHERE state = {State.RUNNING:d} AND owner = %s",
                 (record.id,),
             )
-            return len(alone) + max(0, cursor.rowcount)
+            return len(alone) + max(0, int(cursor.rowcount))

@@ -56,6 +56,16 @@ class SqliteStore(ConsoleStore):
         with self._turn, super().writing() as cursor:
             yield cursor
 
+    def prepare_connection(self) -> None:
+        """Have this thread's transactions take the write lock as they begin, whatever the site's own do."""
+        connection = connections[self.alias]
+        if connection.is_in_memory_db():  # type: ignore[attr-defined]
+            # There is one connection, and others use it.
+            return
+        connection.close()
+        options = {**connection.settings_dict["OPTIONS"], "transaction_mode": "IMMEDIATE"}
+        connection.settings_dict = {**connection.settings_dict, "OPTIONS": options, "CONN_MAX_AGE": None}
+
     def add(self, tasks: Sequence[Task]) -> None:
         """Keep new tasks, all or none."""
         rows = self._write(tasks)
@@ -132,9 +142,7 @@ class SqliteStore(ConsoleStore):
         """Lease up to `limit` tasks."""
         if len(shares) == 1:
             share = shares[0]
-            cursor.execute(
-                _CLAIM_ONE_QUEUE, (worker, share.queue, share.until, min(limit, share.most), worker)
-            )
+            cursor.execute(_CLAIM_ONE_QUEUE, (worker, share.queue, share.until, min(limit, share.most), worker))
         else:
             # Where there are more queues than fit, those that wait longest come first.
             parts = shares[:MOST_SHARES]

@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", type=int, help="dead letters by id; without any: all that are listed")
     parser.add_argument("--queue", help="only of this queue")
     parser.add_argument("--limit", type=int, default=100, help="the newest so many (default: 100)")
-    parser.add_argument("--traceback", action="store_true", dest="with_traceback", help="show tracebacks as well")
+    parser.add_argument("--full", action="store_true", help="show tracebacks as well")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--retry", action="store_true", help="queue them anew")
     action.add_argument("--discard", action="store_true", help="drop them")
@@ -40,7 +40,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         command.stdout.write(f"{count} dead letters discarded")
     else:
         for letter in letters:
-            _print(command, letter, options["with_traceback"])
+            _print(command, letter, options["full"])
         if not letters:
             command.stdout.write("no dead letters")
 

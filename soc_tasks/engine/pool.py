@@ -1,0 +1,209 @@
+"""The threads that run tasks.
+
+Work lies in one deque that all threads take from, so that no task waits behind a slow one while a thread is free. For
+tasks that take no time, one thread is faster than many (they would only fight for the interpreter): the engine wakes
+as many as do good. While it talks to the database it closes a gate, and threads wait between two tasks: each row that
+SQLite steps over would otherwise cost it the interpreter for a whole switch interval.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from django.db import connections
+
+from soc_tasks.engine.attempts import Dispatch, Job, make_attempt
+from soc_tasks.engine.clock import Clock
+from soc_tasks.engine.verdicts import TIMED_OUT
+from soc_tasks.values import Answer
+
+
+class _Seat:
+    """A thread and what it runs."""
+
+    __slots__ = ("call", "job", "thread", "written_off")
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.call = threading.Lock()
+        self.call.acquire()
+        self.written_off = False
+        self.thread: threading.Thread | None = None
+
+
+class Pool:
+    """Runs jobs in threads.
+
+    Args:
+        size: how many threads.
+        dispatch: makes the call; may raise.
+        clock: for the times of attempts.
+        ring: called when there is something to collect.
+        stopping: tells views whether the worker wants to end.
+    """
+
+    def __init__(
+        self, size: int, dispatch: Dispatch, clock: Clock, ring: Callable[[], None], stopping: Callable[[], bool]
+    ) -> None:
+        self.size = size
+        self._dispatch = dispatch
+        self._clock = clock
+        self._ring = ring
+        self._stopping = stopping
+        self._jobs: deque[Job] = deque()
+        self._done: deque[Job] = deque()
+        self._idle: deque[_Seat] = deque()
+        self._seats: list[_Seat] = []
+        self._gate = threading.Lock()
+        self._gate_closed = False
+        self._closing = False
+        self._wanted = size
+        #: The bell rings when this many answers wait.
+        self.mark = 1
+
+    def start(self) -> None:
+        """Start the threads."""
+        for _ in range(self.size):
+            self._start_one()
+
+    def _start_one(self) -> None:
+        seat = _Seat()
+        self._seats.append(seat)
+        seat.thread = threading.Thread(target=self._work, args=(seat,), name="soc_tasks-dispatch", daemon=True)
+        seat.thread.start()
+
+    # What the engine thread does.
+
+    def put(self, jobs: Iterable[Job]) -> None:
+        """Queue jobs; `wake` gets them going."""
+        self._jobs.extend(jobs)
+
+    def wake(self, count: int) -> None:
+        """Have up to `count` threads work, as far as there are jobs for them; those beyond rest after their task."""
+        self._wanted = count
+        awake = len(self._seats) - len(self._idle)
+        for _ in range(min(count - awake, len(self._jobs))):
+            try:
+                # The one that rested last: its memory is still warm.
+                self._idle.pop().call.release()
+            except IndexError:
+                return
+
+    def collect(self) -> list[Job]:
+        """Return the jobs that were answered since the last call."""
+        done = self._done
+        return [done.popleft() for _ in range(len(done))]
+
+    def take_back(self) -> list[Job]:
+        """Return the jobs that no thread has started; none of them will start."""
+        taken = []
+        try:
+            while True:
+                taken.append(self._jobs.pop())
+        except IndexError:
+            return taken
+
+    @property
+    def queued(self) -> int:
+        """Return how many jobs wait for a thread."""
+        return len(self._jobs)
+
+    def running(self) -> list[Job]:
+        """Return the jobs that are being run."""
+        return [job for seat in tuple(self._seats) if (job := seat.job) is not None]
+
+    def abandon(self, now: float) -> list[Job]:
+        """Write off the threads whose jobs are past their deadline; return those jobs, with an answer."""
+        abandoned = []
+        for seat in tuple(self._seats):
+            job = seat.job
+            if job is None or not 0 < job.deadline < now:
+                continue
+            seat.written_off = True
+            self._seats.remove(seat)
+            job.answer = Answer(status=TIMED_OUT)
+            job.ended = self._clock.now()
+            job.seconds = now - job.began
+            abandoned.append(job)
+            self._start_one()
+        return abandoned
+
+    def __enter__(self) -> None:
+        """Close the gate: threads wait between two tasks."""
+        self._gate.acquire()
+        self._gate_closed = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._gate_closed = False
+        self._gate.release()
+
+    def close(self, timeout: float) -> None:
+        """End the threads that run nothing, and wait for them; the others end with the process."""
+        self._closing = True
+        for seat in tuple(self._seats):
+            if seat.call.locked():
+                seat.call.release()
+        for seat in tuple(self._seats):
+            if seat.thread is not None and seat.job is None:
+                seat.thread.join(timeout)
+
+    # What the threads do.
+
+    def _work(self, seat: _Seat) -> None:
+        keep_connections()
+        jobs, done = self._jobs, self._done
+        try:
+            while not (self._closing or seat.written_off):
+                if self._gate_closed:
+                    with self._gate:
+                        pass
+                if len(self._seats) - len(self._idle) > self._wanted:
+                    self._rest(seat, always=True)
+                    continue
+                try:
+                    job = jobs.popleft()
+                except IndexError:
+                    self._rest(seat, always=False)
+                    continue
+                seat.job = job
+                make_attempt(job, self._dispatch, self._clock, self._stopping)
+                seat.job = None
+                if seat.written_off:
+                    # The engine has answered for this one, and another thread sits here now.
+                    break
+                done.append(job)
+                if len(done) >= self.mark:
+                    self._ring()
+        finally:
+            connections.close_all()
+
+    def _rest(self, seat: _Seat, *, always: bool) -> None:
+        """Sleep until the engine calls; unless `always`, only if there is no work."""
+        self._idle.append(seat)
+        # What came between the look at the deque and this line found nobody to wake.
+        if self._jobs and not always:
+            try:
+                self._idle.remove(seat)
+            except ValueError:
+                # Woken in the meantime: the call is waiting.
+                seat.call.acquire()
+            return
+        if self._done:
+            self._ring()
+        seat.call.acquire()
+
+
+def keep_connections() -> None:
+    """Let this thread keep its database connections between requests; Django would close them after each task."""
+    for alias in connections:
+        connection = connections[alias]
+        if connection.settings_dict.get("OPTIONS", {}).get("pool"):
+            # A pool hands connections out for each request, and refuses to have them kept.
+            continue
+        # A copy: other threads of this process (runserver's) are not to keep theirs.
+        connection.settings_dict = {**connection.settings_dict, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}

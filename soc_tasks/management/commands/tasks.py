@@ -1,0 +1,61 @@
+"""`manage.py tasks <verb>`: one command for all that is done by hand; each verb is a module of management/verbs.
+
+A verb has `help`, `add_arguments(parser)` and `handle(command, options)`; what it imports beyond Django it imports in
+`handle`, because all verbs are imported to list their arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand, CommandParser
+
+#: Verb and the module that does it.
+VERBS: Final = {
+    "run": "soc_tasks.management.verbs.run",
+    "queues": "soc_tasks.management.verbs.queues",
+    "list": "soc_tasks.management.verbs.list",
+    "show": "soc_tasks.management.verbs.show",
+    "run-now": "soc_tasks.management.verbs.run_now",
+    "delete": "soc_tasks.management.verbs.delete",
+    "pause": "soc_tasks.management.verbs.pause",
+    "resume": "soc_tasks.management.verbs.resume",
+    "purge": "soc_tasks.management.verbs.purge",
+    "failed": "soc_tasks.management.verbs.failed",
+    "iterations": "soc_tasks.management.verbs.iterations",
+    "watch": "soc_tasks.management.verbs.watch",
+    "relay": "soc_tasks.management.verbs.relay",
+}
+
+
+class Command(BaseCommand):
+    """Finds the verb and runs it."""
+
+    help = "Run, watch and look after tasks."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add a parser for each verb."""
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
+        for verb, path in VERBS.items():
+            module = import_module(path)
+            sub: CommandParser = verbs.add_parser(verb, help=module.help, description=module.help)
+            module.add_arguments(sub)
+            _accept_django_options(sub)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run the verb."""
+        import_module(VERBS[options["verb"]]).handle(self, options)
+
+
+def _accept_django_options(parser: CommandParser) -> None:
+    """Take Django's own options behind the verb as well (`tasks run --verbosity 2`), but for those the verb has."""
+    taken = set(parser._option_string_actions)
+    hidden: dict[str, Any] = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    if not taken & {"-v", "--verbosity"}:
+        parser.add_argument("-v", "--verbosity", type=int, choices=(0, 1, 2, 3), **hidden)
+    for option in {"--settings", "--pythonpath"} - taken:
+        parser.add_argument(option, **hidden)
+    for flag in {"--traceback", "--no-color", "--force-color", "--skip-checks"} - taken:
+        parser.add_argument(flag, action="store_true", **hidden)

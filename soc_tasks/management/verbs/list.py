@@ -1,0 +1,44 @@
+"""`tasks list`: what waits or runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from soc_tasks.management.verbs.embedded import check_queue, open_backend
+from soc_tasks.management.verbs.tables import write_table
+
+help = "List the tasks that wait or run: running ones first, then by when they are due."
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Add queue and limit."""
+    parser.add_argument("queue", nargs="?", help="this queue only")
+    parser.add_argument("--limit", type=int, default=100, help="most tasks to list (default: %(default)s)")
+
+
+def handle(command: BaseCommand, options: dict[str, Any]) -> None:
+    """Print a line for each task."""
+    backend, queue, limit = open_backend(), options["queue"], max(1, options["limit"])
+    if queue is not None:
+        check_queue(backend, queue)
+    records = backend.list_tasks(queue, limit=limit)
+    if not records:
+        command.stdout.write("No task waits or runs.")
+        return
+    rows = [
+        (
+            record.task.queue,
+            record.task.name,
+            record.state,
+            record.due.isoformat(sep=" ", timespec="seconds"),
+            record.attempts,
+            "-" if record.status is None else record.status,
+            record.task.path,
+        )
+        for record in records
+    ]
+    write_table(command, ("queue", "name", "state", "due", "attempts", "status", "path"), rows)
+    if len(records) == limit:
+        command.stdout.write(f"(the first {limit}; more with --limit)")

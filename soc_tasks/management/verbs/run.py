@@ -1,0 +1,82 @@
+"""`tasks run`: the worker of the embedded engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from soc_tasks.management.verbs.embedded import check_queue, open_backend
+
+help = "Run the tasks of the embedded engine, until stopped by SIGTERM or Ctrl-C."
+
+#: More processes than these do not help on one SQLite database; who wants them asks for them.
+MOST_PROCESSES = 4
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Add the options of the worker."""
+    parser.add_argument(
+        "--processes", type=_positive, default=min(MOST_PROCESSES, os.cpu_count() or 1), help="default: %(default)s"
+    )
+    parser.add_argument("--threads", type=_positive, default=8, help="threads of each process (default: %(default)s)")
+    parser.add_argument("--queue", action="append", metavar="NAME", help="work on this queue only; may be repeated")
+    parser.add_argument(
+        "--until-empty",
+        action="store_true",
+        help="end when nothing is due, running, or waiting for a retry; what is scheduled for later stays",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=25.0,
+        metavar="SECONDS",
+        help="how long running tasks may take to end when the worker is stopped (default: %(default)s)",
+    )
+
+
+def handle(command: BaseCommand, options: dict[str, Any]) -> None:
+    """Run until stopped, or until nothing is left."""
+    from soc_tasks.engine.loglines import show_log_lines
+    from soc_tasks.engine.supervisor import Supervisor
+
+    backend = open_backend()
+    queues = options["queue"]
+    for queue in queues or ():
+        check_queue(backend, queue)
+    if options["verbosity"] >= 1:
+        show_log_lines(logging.DEBUG if options["verbosity"] > 1 else logging.INFO)
+    processes, threads = options["processes"], options["threads"]
+    line = (
+        f"soc_tasks worker ready: processes={processes} threads={threads} database={backend.store.alias} "
+        f"queues={','.join(queues) if queues else 'all'}"
+    )
+
+    def ready() -> None:
+        command.stdout.write(line)
+        command.stdout.flush()
+
+    supervisor = Supervisor(
+        backend.store.alias,
+        processes=processes,
+        threads=threads,
+        queues=queues,
+        until_empty=options["until_empty"],
+        grace=options["grace"],
+        ready=ready,
+    )
+    status = supervisor.run()
+    if status:
+        raise CommandError("The worker was ended before its tasks were; they will run again.", returncode=status)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+_positive.__name__ = "positive number"

@@ -1,0 +1,49 @@
+"""`tasks show`: one task in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from soc_tasks.management.verbs.embedded import add_task_arguments, no_such_task, open_backend
+
+help = "Show a task that waits or runs: its attempts, options, headers and the size of its body."
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Add what names the task."""
+    add_task_arguments(parser)
+    parser.add_argument("--body", action="store_true", help="print the body, which may hold personal data")
+
+
+def handle(command: BaseCommand, options: dict[str, Any]) -> None:
+    """Print a line for each property."""
+    queue, name = options["queue"], options["name"]
+    record = open_backend().get_task(queue, name)
+    if record is None:
+        raise no_such_task(queue, name)
+    task = record.task
+    lines: dict[str, Any] = {
+        "name": task.name,
+        "queue": task.queue,
+        "state": record.state,
+        "path": task.path,
+        "created": task.created.isoformat(sep=" "),
+        "due": record.due.isoformat(sep=" "),
+        "attempts": record.attempts,
+        "responses": record.responses,
+        "first attempt": "-" if record.first_attempt is None else record.first_attempt.isoformat(sep=" "),
+        "last status": "-" if record.status is None else record.status,
+        "crashes": record.crashes,
+        "deadline": "-" if task.dispatch_deadline is None else f"{task.dispatch_deadline:g} s",
+        "retry": "as the queue" if task.retry is None else task.retry.as_dict(),
+        "start id": task.start_id,
+    }
+    lines.update({f"header {header}": value for header, value in task.headers.items()})
+    lines["body"] = f"{len(task.body)} bytes"
+    width = max(map(len, lines)) + 2
+    for label, value in lines.items():
+        command.stdout.write(f"{label + ':':<{width}}{value}")
+    if options["body"]:
+        command.stdout.write(task.body.decode(errors="replace"))

@@ -1,0 +1,144 @@
+"""What the code has, the documents name: settings, checks, errors, signals, outcomes, verbs, exported names."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import re
+from argparse import ArgumentParser
+from pathlib import Path
+
+import pytest
+from django.dispatch import Signal
+
+import soc_tasks
+from soc_tasks import checks, conf, errors, signals, values
+from soc_tasks.views import responses
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+spec = importlib.util.spec_from_file_location("docs_check", DOCS / "check.py")
+docs_check = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(docs_check)
+
+
+def read(name):
+    return (DOCS / "reference" / f"{name}.md").read_text()
+
+
+def is_named(name, text):
+    """Tell whether a text names something as code: `name`, `name(…)`, or as a signature in a block."""
+    return re.search(rf"`{re.escape(name)}(?!\w)|^{re.escape(name)}\(", text, re.MULTILINE) is not None
+
+
+def find_row(name, text):
+    """Return the cells of the table row that begins with `name`."""
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    found = [row for row in rows if row[0].strip("| ") == f"`{name}`"]
+    assert len(found) == 1, f"{name} has {len(found)} rows"
+    return found[0]
+
+
+def find_section(text, heading):
+    """Return what stands under a heading, up to the next one."""
+    match = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match, f"there is no heading {heading}"
+    return match[1]
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(conf.Settings), ids=lambda field: field.name.upper())
+def test_every_setting_is_documented_with_its_default(field):
+    row = find_row(field.name.upper(), find_section(read("settings"), "SOC_TASKS"))
+    assert row[2].strip("`").replace('"', "'") == repr(field.default)
+
+
+@pytest.mark.parametrize("option", ["name", *conf._QUEUE_NUMBERS])
+def test_every_option_of_a_queue_is_documented(option):
+    find_row(option, find_section(read("settings"), "CLOUD_TASKS_QUEUES"))
+
+
+def test_every_check_is_documented_and_its_hint_leads_there():
+    source = inspect.getsource(checks)
+    known = set(re.findall(r"\bid=\"(soc_tasks\.[EWI]\d{3})\"", source))
+    page = DOCS / "reference" / "checks.md"
+    assert known == set(re.findall(r"^## (\S+)$", page.read_text(), re.MULTILINE))
+    assert known == set(re.findall(r"^\| \[(\S+)\]", page.read_text(), re.MULTILINE))
+    anchors = re.findall(r"DOCS\.format\(\"(\S+?)\"\)", source)
+    assert set(anchors) == {name.replace(".", "").lower() for name in known}
+    assert set(anchors) <= docs_check.find_anchors(page)
+    assert "docs/reference/checks.md#" in checks.DOCS
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__]
+)
+def test_every_error_is_documented(name):
+    assert is_named(name, read("errors"))
+    assert re.search(rf"^[│├└─ ]*{name}\b", read("errors"), re.MULTILINE), "the tree lacks it"
+
+
+@pytest.mark.parametrize("name", [name for name, value in vars(signals).items() if isinstance(value, Signal)])
+def test_every_signal_is_documented(name):
+    find_row(name, read("signals"))
+
+
+@pytest.mark.parametrize(
+    "outcome", sorted({(o.name, o.status) for o in vars(responses).values() if isinstance(o, responses.Outcome)})
+)
+def test_every_outcome_is_documented(outcome):
+    name, status = outcome
+    assert f" | `{name}` | {status} | " in find_section(read("http-contract"), "Outcomes")
+
+
+@pytest.mark.parametrize("header", [values.META_HEADER, values.OUTCOME_HEADER, values.COUNTDOWN_HEADER])
+def test_every_header_is_documented(header):
+    assert is_named(header, read("http-contract"))
+
+
+@pytest.mark.parametrize("name", soc_tasks.__all__)
+def test_every_exported_name_is_documented(name):
+    is_error = name in soc_tasks._MODULES["soc_tasks.errors"]
+    assert is_named(name, read("errors" if is_error else "functions"))
+
+
+VERBS = sorted(
+    path.stem for path in (ROOT / "soc_tasks" / "management" / "verbs").glob("*.py") if not path.stem.startswith("_")
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_and_option_is_documented(verb):
+    section = find_section(read("commands"), verb.replace("_", "-"))
+    parser = ArgumentParser(add_help=False)
+    importlib.import_module(f"soc_tasks.management.verbs.{verb}").add_arguments(parser)
+    for action in parser._actions:
+        for name in action.option_strings or [str(action.metavar or action.dest).upper()]:
+            assert re.search(rf"{re.escape(name)}(?![\w-])", section), f"{verb} lacks {name}"
+
+
+def test_readme_is_short_and_names_the_two_commands():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    assert {"make demo", "make test"} <= {line.split("#")[0].strip() for line in lines}
+
+
+def test_every_page_is_reached_from_the_index():
+    index = DOCS / "index.md"
+    linked = {(DOCS / target).resolve() for target in re.findall(r"\]\(([^)#]+\.md)", index.read_text())}
+    assert {page for page in PAGES[1:] if page != index} <= linked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_samples_are_python_and_import_what_is_there(page):
+    for block in re.findall(r"^( *)```python\n(.*?)^\1```", page.read_text(), re.MULTILINE | re.DOTALL):
+        tree = ast.parse(inspect.cleandoc("\n" + block[1]))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "soc_tasks":
+                module = importlib.import_module(node.module)
+                missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                assert not missing, f"{node.module} has no {missing}"
