@@ -66,6 +66,7 @@ cover: setup ## Run the tests and report which lines and branches they miss
 	$(PY) -m coverage report
 
 bench: setup ## Measure against peers, side by side
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[bench]'
 	@$(PY) -m benchmarks $(ARGS)
 
 clean: ## Remove environments, caches and the example's database
