@@ -71,4 +71,4 @@ bench: setup ## Measure against peers, side by side
 
 clean: ## Remove environments, caches and the example's database
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
-	rm -f db.sqlite3* demo.sqlite3*
+	rm -f db.sqlite3*

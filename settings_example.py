@@ -26,7 +26,6 @@ ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
 ROOT_URLCONF = "urls"
 
 INSTALLED_APPS = [
-    # Before django.contrib.staticfiles, because both extend `runserver` and the first one found is run.
     "soc_tasks",
     "soc_tasks.engine",  # the embedded engine's own tables; leave it out on Cloud Tasks
     "django.contrib.admin",

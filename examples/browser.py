@@ -11,6 +11,10 @@ from http.cookiejar import CookieJar
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
 
+class BrowserError(Exception):
+    """The site did not answer as it should."""
+
+
 class Browser:
     """Keep cookies from page to page.
 
@@ -39,7 +43,7 @@ class Browser:
         """
         token = TOKEN.search(self.get(path))
         if token is None:
-            raise RuntimeError(f"{path} holds no form; is the user logged in?")
+            raise BrowserError(f"{path} holds no form; is the user logged in?")
         data = urllib.parse.urlencode({"csrfmiddlewaretoken": token[1], **fields}).encode()
         return self._open(action or path, data)
 
@@ -47,7 +51,7 @@ class Browser:
         """Log in at Django's admin."""
         page = self.submit("/admin/login/?next=/admin/", {"username": username, "password": password})
         if 'id="login-form"' in page:
-            raise RuntimeError(f"The site does not let {username!r} in.")
+            raise BrowserError(f"The site does not let {username!r} in.")
 
     def _open(self, path: str, data: bytes | None) -> str:
         request = urllib.request.Request(self.site + path, data)  # noqa: S310 - http, to our own server
@@ -56,4 +60,6 @@ class Browser:
                 return response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
-                raise RuntimeError(f"{request.get_method()} {path} is answered {error.code}.") from error
+                raise BrowserError(f"{request.get_method()} {path} is answered {error.code}.") from error
+        except OSError as error:
+            raise BrowserError(f"{request.get_method()} {path} is not answered: {error}") from error

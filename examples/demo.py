@@ -14,6 +14,7 @@ It fails unless nothing is lost, the totals match, and mail came twice for at mo
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import secrets
@@ -25,10 +26,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from examples.browser import Browser
+from examples.browser import Browser, BrowserError
 from examples.processes import Process
 from examples.sink import MailSink
 
@@ -109,19 +111,24 @@ class Demo:
         port = _find_port()
         self.web = self._start("runserver", "--noreload", f"127.0.0.1:{port}", log="web.log")
         self._start_worker()
-        browser = Browser(f"http://127.0.0.1:{port}")
         self._wait_for_site(port)
-        browser.log_in("admin", password)
-        say(f"site on {browser.site}, SMTP server on port {self.sink.port}, logged in; starting both tasks")
-        starter = "/program/gsoc/email_all_starter/"
-        message = {"subject": "Welcome", "body": "we are glad to have you."}
-        self.mails = _read_iteration(browser.submit(starter, message))
-        self.cities = _read_iteration(browser.submit("/gazetteer/", {}, action="/gazetteer/count/"))
+        try:
+            self._post_to_starters(Browser(f"http://127.0.0.1:{port}"), password)
+        except BrowserError as error:
+            raise DemoError(f"{error} The end of the web server's log:\n{self.web.read_log()}") from error
         try:
             self._watch()
         finally:
             self._count()
         self._judge()
+
+    def _post_to_starters(self, browser: Browser, password: str) -> None:
+        """Do what the admin would do."""
+        browser.log_in("admin", password)
+        say(f"site on {browser.site}, SMTP server on port {self.sink.port}, logged in; starting both tasks")
+        message = {"subject": "Welcome", "body": "we are glad to have you."}
+        self.mails = _read_iteration(browser.submit("/program/gsoc/email_all_starter/", message))
+        self.cities = _read_iteration(browser.submit("/gazetteer/", {}, action="/gazetteer/count/"))
 
     def _set_up(self) -> str:
         """Make the site's database and its data; return the admin's password."""
@@ -144,8 +151,10 @@ class Demo:
 
         say("making a database with students and cities")
         call_command("migrate", verbosity=0)
-        call_command("load_students", count=STUDENTS)
-        call_command("load_cities")
+        for command, options in (("load_students", {"count": STUDENTS}), ("load_cities", {})):
+            output = io.StringIO()
+            call_command(command, stdout=output, **options)
+            say(output.getvalue().strip())
         get_user_model().objects.create_superuser("admin", "admin@example.org", password)
         return password
 
@@ -198,7 +207,7 @@ class Demo:
         sent = mails.done if mails and mails.status == "running" else 0
         counted = cities.done if cities and cities.status == "running" else 0
         if kills == 0:
-            return counted > 0 or STUDENTS / 3 <= sent < STUDENTS
+            return (bool(counted) and counted >= cities.total / 3) or STUDENTS / 3 <= sent < STUDENTS
         return kills == 1 and STUDENTS / 2 <= sent < STUDENTS and sent > self._sent_at_kill
 
     def _kill_worker(self, mails: Any, cities: Any) -> None:
@@ -297,7 +306,7 @@ def _show_bars() -> Iterator[Any]:
                 if iteration:
                     progress.update(bar, completed=iteration.done, total=iteration.total)
 
-        _print = progress.console.print
+        _print = partial(progress.console.print, markup=False, highlight=False)
         try:
             yield show
         finally:
@@ -318,7 +327,7 @@ def _read_iteration(page: str) -> str:
     """Return the id that the starter's page shows."""
     found = ITERATION.search(page)
     if found is None:
-        raise DemoError("the starter's page shows no iteration; was the form refused?")
+        raise BrowserError("The starter's page shows no iteration; was the form refused?")
     return found[1]
 
 

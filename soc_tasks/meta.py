@@ -129,9 +129,8 @@ class Meta:
             message = None
             if "slice" in values:
                 iteration, shard, step, epoch = values["slice"]
-                if not (
-                    _START_ID.fullmatch(iteration) and all(type(n) is int and 0 <= n < 2**31 for n in (shard, step, epoch))
-                ):
+                numbers = (shard, step, epoch)
+                if not _START_ID.fullmatch(iteration) or not all(type(n) is int and 0 <= n < 2**31 for n in numbers):
                     raise ValueError("the slice of the task header is malformed")
                 message = SliceMessage(iteration=iteration, shard=shard, step=step, epoch=epoch)
             return cls(

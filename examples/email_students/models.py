@@ -7,7 +7,7 @@ class Program(models.Model):
     slug = models.SlugField(unique=True)
     name = models.CharField(max_length=100)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.name
 
 
@@ -16,5 +16,5 @@ class Student(models.Model):
     name = models.CharField(max_length=100)
     email = models.EmailField()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} <{self.email}>"

@@ -15,7 +15,7 @@ class Country(models.Model):
     class Meta:
         verbose_name_plural = "countries"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.name
 
 
@@ -28,5 +28,5 @@ class City(models.Model):
     class Meta:
         verbose_name_plural = "cities"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.name
