@@ -17,7 +17,7 @@ from django.db import connections
 from django.http.request import split_domain_port, validate_host
 
 from soc_tasks.conf import find_problems, get_queues, get_settings
-from soc_tasks.errors import ConfigurationError
+from soc_tasks.errors import ConfigurationError, NotSupportedError
 
 DOCS = "See docs/reference/checks.md#{}."
 
@@ -50,6 +50,23 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 id="soc_tasks.E003",
             )
         )
+    return found
+
+
+@register()
+def check_rooms(**_: Any) -> list[CheckMessage]:
+    """E005: backend and state can be loaded."""
+    if not _settings_are_good():
+        return []
+    from soc_tasks.backends import get_backend
+    from soc_tasks.state import get_state
+
+    found: list[CheckMessage] = []
+    for load in (get_backend, get_state):
+        try:
+            load()
+        except (ConfigurationError, NotSupportedError) as error:
+            found.append(Error(str(error), hint=DOCS.format("soc_taskse005"), id="soc_tasks.E005"))
     return found
 
 

@@ -142,7 +142,7 @@ def _read_queue(given: Any) -> QueueOptions:
         )
     if unknown := set(given) - set(_QUEUE_NUMBERS) - {"name"}:
         raise ConfigurationError(
-            f"CLOUD_TASKS_QUEUES: queue {name!r} has unknown options {', '.join(sorted(unknown))}; "
+            f"CLOUD_TASKS_QUEUES: queue {name!r} has unknown options {', '.join(sorted(map(str, unknown)))}; "
             f"known are {', '.join(sorted(_QUEUE_NUMBERS))}."
         )
     numbers: dict[str, Any] = {}
@@ -182,7 +182,10 @@ def get_queues() -> Mapping[str, QueueOptions]:
         ConfigurationError: an entry is malformed, or a name stands twice.
     """
     queues: dict[str, QueueOptions] = {}
-    for given in getattr(django_settings, "CLOUD_TASKS_QUEUES", None) or ():
+    listed = getattr(django_settings, "CLOUD_TASKS_QUEUES", None) or ()
+    if not isinstance(listed, (list, tuple)):
+        raise ConfigurationError(f"CLOUD_TASKS_QUEUES must be a list of dicts, not {type(listed).__name__}.")
+    for given in listed:
         queue = _read_queue(given)
         if queue.name in queues:
             raise ConfigurationError(f"CLOUD_TASKS_QUEUES: queue {queue.name!r} stands there twice.")

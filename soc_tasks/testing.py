@@ -7,7 +7,7 @@ counts as committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
@@ -95,7 +95,8 @@ class TaskQueues:
         """
         backend = _memory_backend()
         backend.collect()
-        known = {id(task) for task in backend.tasks}
+        # The tasks are kept beside their ids: a new one could get the id of one that is gone.
+        known = {id(task): task for task in backend.tasks}
         dispatch = InProcessDispatcher(_Handler())
         with _connections_kept():
             while task := _take_next(backend, queue_name, known):
@@ -177,7 +178,7 @@ def _queue_retry(task: Task) -> Any:
     return DEFAULT_RETRY if queue is None else queue.retry
 
 
-def _take_next(backend: MemoryBackend, queue_name: str | None, known: set[int]) -> Task | None:
+def _take_next(backend: MemoryBackend, queue_name: str | None, known: Mapping[int, Task]) -> Task | None:
     for index, task in enumerate(backend.tasks):
         if queue_name not in (None, task.queue):
             continue

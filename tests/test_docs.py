@@ -16,6 +16,7 @@ from django.dispatch import Signal
 
 import soc_tasks
 from soc_tasks import checks, conf, errors, signals, values
+from soc_tasks.management.commands.tasks import VERBS
 from soc_tasks.views import responses
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +76,8 @@ def test_every_check_is_documented_and_its_hint_leads_there():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__]
+    "name",
+    [name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__],
 )
 def test_every_error_is_documented(name):
     assert is_named(name, read("errors"))
@@ -106,19 +108,18 @@ def test_every_exported_name_is_documented(name):
     assert is_named(name, read("errors" if is_error else "functions"))
 
 
-VERBS = sorted(
-    path.stem for path in (ROOT / "soc_tasks" / "management" / "verbs").glob("*.py") if not path.stem.startswith("_")
-)
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_and_option_is_documented(verb):
-    section = find_section(read("commands"), verb.replace("_", "-"))
+    section = find_section(read("commands"), verb)
     parser = ArgumentParser(add_help=False)
-    importlib.import_module(f"soc_tasks.management.verbs.{verb}").add_arguments(parser)
+    importlib.import_module(VERBS[verb]).add_arguments(parser)
     for action in parser._actions:
         for name in action.option_strings or [str(action.metavar or action.dest).upper()]:
             assert re.search(rf"{re.escape(name)}(?![\w-])", section), f"{verb} lacks {name}"
+
+
+def test_no_verb_is_documented_that_is_not_there():
+    assert set(re.findall(r"^## (\S+)$", read("commands"), re.MULTILINE)) == set(VERBS)
 
 
 def test_readme_is_short_and_names_the_two_commands():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import logging
+from io import BytesIO
 
 import pytest
+from django.core.signals import request_finished
+from django.http import FileResponse, HttpResponse
 
-from soc_tasks import FatalTaskError, RetryOptions, SingularTaskFailure, repeatTask, signals, startTask
+from soc_tasks import FatalTaskError, RetryOptions, SingularTaskFailure, repeatTask, signals, startTask, terminateTask
 from soc_tasks.testing import TaskFailedBehaviour
 from tests import site
 
@@ -103,3 +106,29 @@ def test_what_the_context_holds_is_in_no_line_of_the_log(task_queues, caplog, er
             startTask("behave", {"a": {"b": [SECRET, object()]}})
     assert caplog.text
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("answer", [terminateTask, lambda: HttpResponse(status=500), lambda: FileResponse(BytesIO())])
+@pytest.mark.parametrize("view", ["behave", "behave_atomic"])
+def test_django_hears_once_of_the_end_of_a_request(task_queues, site_calls, view, answer):
+    finished = []
+    site.behaviours[view] = lambda request, **_: finished.clear() or answer()
+
+    def note(**_):
+        finished.append(len(site_calls))
+
+    request_finished.connect(note)
+    try:
+        startTask(view)
+        task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.DO_NOTHING)
+    finally:
+        request_finished.disconnect(note)
+    assert finished == [1]
+
+
+def test_a_file_that_a_view_answers_with_is_closed(task_queues):
+    file = BytesIO(b"secret")
+    site.behaviours["behave"] = lambda request, **_: FileResponse(file)
+    startTask("behave")
+    task_queues.process_task_queues()
+    assert file.closed

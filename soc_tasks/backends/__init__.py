@@ -18,6 +18,7 @@ _BUILT_IN = {
     "embedded": "soc_tasks.backends.embedded.EmbeddedBackend",
     "memory": "soc_tasks.backends.memory.MemoryBackend",
 }
+_NOT_YET = ("cloud_tasks",)
 
 
 @lru_cache(maxsize=1)
@@ -28,6 +29,8 @@ def get_backend() -> BaseBackend:
         ConfigurationError: it cannot be imported.
     """
     name = get_settings().backend
+    if name in _NOT_YET:
+        raise ConfigurationError(f'SOC_TASKS["BACKEND"] = {name!r} is not in this release; use "embedded".')
     try:
         backend: BaseBackend = import_string(_BUILT_IN.get(name, name))()
     except ImportError as error:

@@ -94,11 +94,11 @@ class MemoryBackend(BaseBackend):
         return found
 
 
-def _open_savepoints(connection: Any) -> set[str] | None:
+def _open_savepoints(connection: Any) -> set[str | None] | None:
     """Return the savepoints that the code under test has open; None if its outermost block is a real transaction."""
     blocks = connection.atomic_blocks
     outer = sum(1 for block in blocks if block._from_testcase)
     if outer == 0:
         return None if blocks else set()
     # The outermost block opens a transaction, each further one a savepoint (or None, where it asked for none).
-    return {savepoint for savepoint in connection.savepoint_ids[outer - 1 :] if savepoint}
+    return set(connection.savepoint_ids[outer - 1 :])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from django.db import Error, connections, transaction
 
@@ -39,7 +38,11 @@ def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
         raise ConfigurationError(f"using={using!r} is no alias of DATABASES; known are {', '.join(connections)}.")
     with transaction.atomic(using=using):
         ids = get_state().hold_tasks(tasks, using)
-        transaction.on_commit(partial(_hand_on, list(tasks), ids, using, accept), using=using, robust=True)
+
+        def hand_on() -> None:  # no partial: Django wants a name when one fails
+            _hand_on(list(tasks), ids, using, accept)
+
+        transaction.on_commit(hand_on, using=using, robust=True)
 
 
 def _hand_on(tasks: Sequence[Task], ids: Sequence[int], using: str, accept: Accept) -> None:

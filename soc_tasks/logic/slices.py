@@ -232,7 +232,9 @@ class _AtomicRun(_Run):
     """Batch, cursor and next task in one transaction."""
 
     def run(self) -> bool:
+        breathe = self.state.make_breather()
         while True:
+            breathe()
             with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
                 iteration = self.judge(shard)
                 if shard is None or iteration is None:

@@ -145,6 +145,11 @@ def build_task(request: TaskRequest, queue: str, **meta: Any) -> tuple[Task, Tas
         ValueError, PayloadError, TaskTooLargeError: as for `startTask`.
     """
     target = resolve_target(request.url, request.url_args, request.url_kwargs, elsewhere=request.service is not None)
+    if not (target.options.takes_queue or meta.get("admitted")):
+        raise ValueError(
+            f"{target.path!r} does not let the queue in, so that its task would be refused at every attempt; "
+            "give its view access=from_queue | …, or have it started by a session or cron alone."
+        )
     body, json_keys, list_keys = encode_context(request.context)
     headers = _check_headers(request.headers)
     retry = _check_retry(request.retry_options, target.options.max_attempts)
@@ -152,7 +157,9 @@ def build_task(request: TaskRequest, queue: str, **meta: Any) -> tuple[Task, Tas
     now = datetime.now(UTC)
     eta = _find_eta(request.countdown, request.eta, now)
     start_id = meta.pop("start_id", None) or uuid.uuid4().hex
-    if target.options.iterates:
+    options = (headers, retry, request.dispatch_deadline, request.service, request.version, request.instance)
+    if target.options.iterates or any(options):
+        # For slices, and for a dead letter, which is made from the call alone.
         meta["inherited"] = Inherited(
             queue=queue,
             service=request.service,

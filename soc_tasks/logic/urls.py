@@ -39,10 +39,12 @@ class ViewOptions:
     Args:
         plan: what it iterates over (`logic.plans.Plan`), or None for a plain task.
         max_attempts: attempts unless `retry_options` says otherwise.
+        takes_queue: whether its access lets the queue in; else only sessions and cron start its tasks.
     """
 
     plan: Any = None
     max_attempts: int | None = None
+    takes_queue: bool = True
 
     @property
     def iterates(self) -> bool:

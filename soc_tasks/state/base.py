@@ -7,7 +7,7 @@ Records are plain values; who changes one does so inside `locked_shard` or `atom
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -108,6 +108,10 @@ class DeadLetter:
     created: datetime | None = None
 
 
+def _breathe_never() -> None:
+    """Do nothing: writers of this state do not keep each other out."""
+
+
 class BaseState(ABC):
     """Keeps what must survive."""
 
@@ -117,6 +121,10 @@ class BaseState(ABC):
     @abstractmethod
     def atomic(self) -> AbstractContextManager[Any]:
         """Open a transaction on the state."""
+
+    def make_breather(self) -> Callable[[], None]:
+        """Return what a run of long transactions calls between two of them, so that others come to write."""
+        return _breathe_never
 
     @abstractmethod
     def claim_receipt(self, start_id: str, using: str) -> bool:
@@ -235,12 +243,15 @@ class BaseState(ABC):
         )
 
     def task_exhausted(self, task: Task, attempts: int, status: int) -> None:
-        """Keep a dead letter for a task that a queue gave up."""
-        self.add_dead_letter(
-            DeadLetter(
-                task=task,
-                attempts=attempts,
-                error_type="NoAnswer" if status == 504 else "Exhausted",  # HTTP status
-                error=f"The last of {attempts} attempts was answered with {status}.",
-            )
-        )
+        """Keep a dead letter for a task that a queue gave up.
+
+        Args:
+            task: the task.
+            attempts: attempts that were answered, or ran out of time.
+            status: HTTP status of the last one; 504: it ran out of time; 0: its process died.
+        """
+        kind, error = {
+            0: ("ProcessDied", f"Its process died while it ran this task alone; {attempts} attempts had ended before."),
+            504: ("DeadlineExceeded", f"The last of {attempts} attempts gave no answer within its deadline."),
+        }.get(status, ("Exhausted", f"The last of {attempts} attempts was answered with {status}."))
+        self.add_dead_letter(DeadLetter(task=task, attempts=attempts, error_type=kind, error=error))

@@ -6,7 +6,7 @@ Iterations and dead letters live on `DATABASE`, outbox and receipts on the alias
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from soc_tasks.meta import read_meta
 from soc_tasks.models import DeadLetter as DeadLetterRow
 from soc_tasks.models import Iteration, OutboxTask, Receipt, Shard
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
+from soc_tasks.state.breather import SqliteBreather
 from soc_tasks.state.rows import insert_or_ignore, read_task, spell_out, write_task
 from soc_tasks.values import Task
 
@@ -73,6 +74,10 @@ class DjangoState(BaseState):
     def atomic(self) -> AbstractContextManager[Any]:
         """Open a transaction on `DATABASE`."""
         return transaction.atomic(using=self.alias)
+
+    def make_breather(self) -> Callable[[], None]:
+        """Return the pauses that SQLite's writers need; other databases queue them by themselves."""
+        return SqliteBreather() if connections[self.alias].vendor == "sqlite" else super().make_breather()
 
     # Receipts
 

@@ -6,6 +6,7 @@ A check that rests on a session enforces CSRF itself, since task views are exemp
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -19,6 +20,8 @@ from soc_tasks.conf import get_settings
 from soc_tasks.logic.current import current_cron, current_task
 from soc_tasks.values import DELIVERY_KEY, Delivery, TaskInfo
 
+logger = logging.getLogger("soc_tasks")
+
 
 class Check:
     """A rule that lets a request in or not.
@@ -26,20 +29,30 @@ class Check:
     Args:
         test: callable of the request.
         name: how the rule reads.
+        takes_queue: whether the queue may come in, so that code may start such a task.
     """
 
-    def __init__(self, test: Callable[[HttpRequest], bool], name: str) -> None:
+    def __init__(self, test: Callable[[HttpRequest], bool], name: str, *, takes_queue: bool = True) -> None:
         self._test = test
         self.name = name
+        self.takes_queue = takes_queue
 
     def __call__(self, request: HttpRequest) -> bool:
-        """Tell whether the request is let in; anything but True is a no."""
-        return self._test(request) is True
+        """Tell whether the request is let in; anything but True is a no, an exception as well."""
+        try:
+            return self._test(request) is True
+        except Exception:  # whatever a check trips over, nobody gets in by it
+            logger.exception("the access check %s broke, and lets nobody in", self.name)
+            return False
 
     def __or__(self, other: Callable[[HttpRequest], bool]) -> Check:
         """Let in what either lets in."""
         right = as_check(other)
-        return Check(lambda request: self(request) or right(request), f"({self.name} | {right.name})")
+        return Check(
+            lambda request: self(request) or right(request),
+            f"({self.name} | {right.name})",
+            takes_queue=self.takes_queue or right.takes_queue,
+        )
 
     def __ror__(self, other: Callable[[HttpRequest], bool]) -> Check:
         """Let in what either lets in."""
@@ -48,7 +61,11 @@ class Check:
     def __and__(self, other: Callable[[HttpRequest], bool]) -> Check:
         """Let in what both let in."""
         right = as_check(other)
-        return Check(lambda request: self(request) and right(request), f"({self.name} & {right.name})")
+        return Check(
+            lambda request: self(request) and right(request),
+            f"({self.name} & {right.name})",
+            takes_queue=self.takes_queue and right.takes_queue,
+        )
 
     def __rand__(self, other: Callable[[HttpRequest], bool]) -> Check:
         """Let in what both let in."""
@@ -126,11 +143,11 @@ def _user_check(test: Callable[[Any], bool], name: str) -> Check:
         user = getattr(request, "user", None)
         return bool(user is not None and user.is_active and test(user) and _passes_csrf(request))
 
-    return Check(judge, name)
+    return Check(judge, name, takes_queue=False)
 
 
 from_queue = Check(_is_from_queue, "from_queue")
-from_cron = Check(_is_from_cron, "from_cron")
+from_cron = Check(_is_from_cron, "from_cron", takes_queue=False)
 superuser = _user_check(lambda user: user.is_superuser, "superuser")
 staff = _user_check(lambda user: user.is_staff, "staff")
 

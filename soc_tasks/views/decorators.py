@@ -6,9 +6,10 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, overload
 
+from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostError
 
 from soc_tasks.errors import NotSupportedError
@@ -185,7 +186,7 @@ def _start(call: Call, view: View, plan: Plan) -> Callable[[], Outcome]:
     def work() -> Outcome:
         started = start_run(
             start_id=call.meta.start_id,
-            name=f"{view.__module__}.{view.__qualname__}",
+            name=_name_view(view),
             path=call.request.get_full_path(),
             script_name=call.request.META.get("SCRIPT_NAME", ""),
             plan=plan,
@@ -195,6 +196,14 @@ def _start(call: Call, view: View, plan: Plan) -> Callable[[], Outcome]:
         return responses.DONE if started else responses.DUPLICATE
 
     return work
+
+
+def _name_view(view: View) -> str:
+    """Return the dotted name of a view, for people; of a partial, its function's; of an instance, its class's."""
+    while isinstance(view, partial):
+        view = view.func
+    named = view if hasattr(view, "__qualname__") else type(view)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _slice(
@@ -226,7 +235,7 @@ def _make_view(
     """Wrap `view` in what is the same for all tasks."""
     if not callable(view):
         raise TypeError(f"A task is a view function or a bound method, not {view!r}.")
-    if inspect.iscoroutinefunction(view):
+    if iscoroutinefunction(view) or iscoroutinefunction(getattr(view, "__call__", None)):  # noqa: B004 - not whether
         raise TypeError(f"{view!r} is async, which tasks do not support yet; write a plain function.")
     check = as_check(access)
 
@@ -249,7 +258,7 @@ def _make_view(
     guarded.csrf_exempt = True  # type: ignore[attr-defined] # a queue has no cookie; sessions are checked in access.py
     guarded.login_required = False  # type: ignore[attr-defined] # LoginRequiredMiddleware would redirect
     guarded._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
-    setattr(guarded, OPTIONS_ATTRIBUTE, options)
+    setattr(guarded, OPTIONS_ATTRIBUTE, dataclasses.replace(options, takes_queue=check.takes_queue))
     return guarded
 
 

@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse, RawPostDataException, Unreada
 
 from soc_tasks.errors import PayloadError
 from soc_tasks.logic import forms
-from soc_tasks.meta import Meta
+from soc_tasks.meta import Inherited, Meta
 from soc_tasks.values import META_HEADER, Delivery, Task, TaskInfo
 from soc_tasks.views.access import Check, find_delivery, forbid, from_cron, from_queue, plain_info
 
@@ -118,9 +118,8 @@ def rebuild_task(request: HttpRequest, info: TaskInfo | None) -> Task:
     """Return the task that a request came from, for its dead letter."""
     names = {"Content-Type": request.content_type or "", META_HEADER: request.headers.get(META_HEADER, "")}
     meta = _peek(request)
-    inherited = meta.inherited if meta is not None else None
-    if inherited is not None:
-        names.update(inherited.headers)
+    inherited = (meta.inherited if meta is not None else None) or Inherited()
+    names.update(inherited.headers)
     try:
         body = request.body
     except Exception:  # whatever is wrong with the body, the rest of the letter is kept
@@ -133,5 +132,9 @@ def rebuild_task(request: HttpRequest, info: TaskInfo | None) -> Task:
         body=body,
         headers={name: value for name, value in names.items() if value},
         start_id=meta.start_id if meta is not None else "",
-        retry=inherited.retry if inherited is not None else None,
+        retry=inherited.retry,
+        dispatch_deadline=inherited.dispatch_deadline,
+        service=inherited.service,
+        version=inherited.version,
+        instance=inherited.instance,
     )

@@ -49,6 +49,9 @@ class Outcome:
     def to_response(self, countdown: str | None = None) -> HttpResponse:
         """Return the empty response that says so."""
         response = HttpResponse(status=self.status)
+        # Django would log each status of 500 as an error of the site, and mail it to ADMINS: an attempt that is to be
+        # tried again is in our own log, with its exception.
+        response._has_been_logged = True  # type: ignore[attr-defined]
         if self.header:
             response[OUTCOME_HEADER] = self.header
         if countdown is not None:

@@ -6,7 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from django.db import connections, transaction
@@ -53,7 +53,10 @@ def check_answer(answer: Any, view: Any) -> None:
         return
     if not isinstance(answer, HttpResponse) and not hasattr(answer, "status_code"):
         raise TypeError(f"{view!r} returned {answer!r:.100}; a task returns None or an HttpResponse.")
-    answer.close()
+    # Not answer.close(), which tells Django that the request is over: connections would be closed in the midst of it.
+    for close in getattr(answer, "_resource_closers", ()):
+        with suppress(Exception):
+            close()
     if not 200 <= answer.status_code < 300:
         raise RefusedError(answer)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import pytest
+from django import VERSION
 from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.http import Http404, HttpResponse
+from django.utils.log import AdminEmailHandler
 
 from soc_tasks import (
     FatalTaskError,
@@ -240,3 +243,45 @@ def test_repeat_task_refuses_a_bad_countdown():
     assert repeatTask().status_code == 500
     assert repeatTask(5).status_code == 500
     assert terminateTask().status_code == 200
+
+
+def test_a_failed_attempt_is_no_error_of_the_site_that_admins_are_mailed(task_queues, settings, mailoutbox):
+    settings.ADMINS = [("Admin", "admin@example.org")] if VERSION < (6, 0) else ["admin@example.org"]
+    site.behaviours["behave"] = raising(ValueError("x"))
+    startTask("behave", retry_options=RetryOptions(max_attempts=3))
+    handler = AdminEmailHandler()
+    logging.getLogger("django.request").addHandler(handler)
+    try:
+        task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
+    finally:
+        logging.getLogger("django.request").removeHandler(handler)
+    assert mailoutbox == []
+
+
+def test_the_headers_of_the_service_are_there(task_queues, site_calls):
+    site.behaviours["behave"] = lambda request, **_: None if request.task.retry_count else repeatTask()
+    handle = startTask("behave")
+    task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
+    first, second = (request.headers for _, request, _ in site_calls)
+    assert first["X-CloudTasks-QueueName"] == "default"
+    assert first["X-CloudTasks-TaskName"] == handle.name
+    assert float(first["X-CloudTasks-TaskETA"]) > 0
+    assert "X-CloudTasks-TaskPreviousResponse" not in first
+    assert (first["X-CloudTasks-TaskRetryCount"], second["X-CloudTasks-TaskRetryCount"]) == ("0", "1")
+    assert second["X-CloudTasks-TaskPreviousResponse"] == "500"
+
+
+@pytest.mark.parametrize("name", ["for_cron", "for_staff"])
+def test_a_task_that_would_never_let_the_queue_in_is_refused(task_queues, name):
+    with pytest.raises(ValueError, match="does not let the queue in"):
+        startTask(name)
+    task_queues.assertNumTasksEquals(0)
+
+
+def test_a_view_that_exits_fails_its_attempt_and_nothing_else(task_queues):
+    site.behaviours["behave"] = lambda request, **_: sys.exit(3)
+    startTask("behave")
+    with pytest.raises(TaskFailedError) as caught:
+        task_queues.process_task_queues()
+    assert caught.value.status_code == 500
+    assert "sys.exit" in str(caught.value.original_exception)

@@ -10,7 +10,8 @@ import argparse
 from importlib import import_module
 from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
 
 #: Verb and the module that does it.
 VERBS: Final = {
@@ -46,7 +47,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the verb."""
-        import_module(VERBS[options["verb"]]).handle(self, options)
+        try:
+            import_module(VERBS[options["verb"]]).handle(self, options)
+        except OperationalError as error:
+            raise CommandError(f"The database could not do that now ({error}); try again.") from error
 
 
 def _accept_django_options(parser: CommandParser) -> None:

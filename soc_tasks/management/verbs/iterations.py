@@ -71,9 +71,17 @@ def describe(iteration: Iteration) -> str:
         f"{iteration.rate:,.0f}/s",
         f"left {format_time(left)}" if left is not None else "",
         iteration.name,
-        iteration.error,
+        describe_trouble(iteration),
     ]
     return "  ".join(part for part in parts if part)
+
+
+def describe_trouble(iteration: Iteration) -> str:
+    """Return what ended an iteration, or what keeps it from getting on; "" if nothing does."""
+    if iteration.error:
+        return iteration.error
+    failing = [shard for shard in iteration.shards if shard.status == "running" and shard.error]
+    return f"failed {failing[0].attempts} times: {failing[0].error}" if failing else ""
 
 
 def format_time(span: timedelta) -> str:

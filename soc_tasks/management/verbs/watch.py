@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 from django.core.management.base import BaseCommand, CommandError
 
 from soc_tasks.logic.iterations import Iteration
-from soc_tasks.management.verbs.iterations import find, format_time
+from soc_tasks.management.verbs.iterations import describe_trouble, find, format_time
 
 help = "show the progress of iterations, live"
 
@@ -75,8 +75,10 @@ class Watch:
 
     def draw(self) -> Any:
         """Read the iterations, and return a table of them."""
+        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         self._shown = [Iteration.get(i) for i in self._ids] if self._ids else Iteration.all(limit=self._limit)
         table = Table("iteration", "view", "status", "progress", "done", "rate", "left", box=None, pad_edge=False)
@@ -92,7 +94,10 @@ class Watch:
                 f"{rate:,.0f}/s",
                 self._left(iteration, rate),
             )
-        return table if self._shown else "no iterations yet"
+        if not self._shown:
+            return "no iterations yet"
+        troubles = [(iteration, describe_trouble(iteration)) for iteration in self._shown]
+        return Group(table, *(Text(f"{i.id[:8]} {trouble}", style="red") for i, trouble in troubles if trouble))
 
     def _rate(self, iteration: Iteration) -> float:
         if iteration.status != "running":

@@ -1,0 +1,185 @@
+"""System checks: each speaks where it should, and is silent elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+from django.apps import apps
+from django.core import checks
+from django.core.management import call_command
+from django.db import connection, connections
+from django.http import HttpResponse
+from django.urls import path
+
+from soc_tasks import iterative_task, task
+from tests.specimen.models import Entry
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+
+def ask(**options):
+    """The ids of our messages, and the messages."""
+    found = checks.run_checks(include_deployment_checks=True, **options)
+    return [message for message in found if (message.id or "").startswith("soc_tasks.")]
+
+
+def ids(**options):
+    return {message.id for message in ask(**options)}
+
+
+@pytest.fixture(autouse=True)
+def quiet_site(settings):
+    """Serve nothing but a task, so that what the test site's iterations lack is not told."""
+    route(settings, path("task/", task(lambda request: None)))
+    settings.SOC_TASKS = {}
+
+
+def route(settings, *patterns):
+    conf = types.ModuleType("made_urls")
+    conf.urlpatterns = list(patterns)
+    settings.ROOT_URLCONF = conf
+
+
+def stop_here(get_response):
+    return lambda request: HttpResponse("down for maintenance", status=503)
+
+
+def test_a_site_in_order_is_silent():
+    assert ask() == []
+
+
+def test_a_site_in_order_is_silent_about_its_database():
+    assert ask(databases=["default", "other"]) == []
+
+
+def test_every_message_says_where_to_read_on(settings):
+    settings.SOC_TASKS = {"DATABSE": "x"}
+    [message] = ask()
+    assert "docs/reference/checks.md#soc_taskse001" in message.hint
+
+
+@pytest.mark.parametrize("given", [{"DATABSE": "x"}, {"LEASE_SECONDS": 0}, None, "embedded"])
+def test_e001_settings_that_are_wrong(settings, given):
+    settings.SOC_TASKS = given
+    assert ids() == {"soc_tasks.E001"}
+
+
+def test_e001_tells_of_each(settings):
+    settings.SOC_TASKS = {"DATABSE": "x", "LEASE_SECONDS": 0}
+    assert len(ask()) == 2
+
+
+@pytest.mark.parametrize("given", [[{}], [{"name": "a b"}], 5, [{"name": "a"}, {"name": "a"}]])
+def test_e002_queues_that_cannot_be_read(settings, given):
+    settings.CLOUD_TASKS_QUEUES = given
+    assert ids() == {"soc_tasks.E002"}
+
+
+def test_e001_and_e002_come_together(settings):
+    settings.SOC_TASKS, settings.CLOUD_TASKS_QUEUES = {"X": 1}, [{}]
+    assert ids() == {"soc_tasks.E001", "soc_tasks.E002"}
+
+
+def test_e003_an_alias_that_is_none(settings):
+    settings.SOC_TASKS = {"DATABASE": "nowhere"}
+    assert ids() == {"soc_tasks.E003"}
+    settings.SOC_TASKS = {"DATABASE": "other"}
+    assert ids() == set()
+
+
+def test_e004_the_engine_is_not_installed(settings, monkeypatch):
+    monkeypatch.setattr(apps, "is_installed", lambda name: name != "soc_tasks.engine")
+    assert ids() == {"soc_tasks.E004"}
+    settings.SOC_TASKS = {"BACKEND": "memory"}
+    assert ids() == set()
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "debug", "silent"),
+    [
+        (None, ["site.example"], False, True),
+        (None, ["*"], False, True),
+        (None, [".site.example", "site.example"], False, True),
+        (None, [".site.example"], False, False),
+        (None, [], True, True),
+        (None, [], False, False),
+        (None, ["[::1]"], False, True),
+        ("www.site.example", [".site.example"], False, True),
+        ("site.example:8000", ["site.example"], False, True),
+        ("evil.example", ["site.example"], False, False),
+        ("not a host", ["site.example"], False, False),
+    ],
+)
+def test_w001_a_host_that_would_be_refused(settings, host, allowed, debug, silent):
+    settings.ALLOWED_HOSTS, settings.DEBUG = allowed, debug
+    settings.SOC_TASKS = {"HOST": host}
+    assert ("soc_tasks.W001" in ids()) is not silent
+    settings.SOC_TASKS = {"HOST": host, "BACKEND": "memory"}
+    assert ids() == set()
+
+
+def test_w002_a_prefix_that_would_redirect(settings):
+    settings.PREPEND_WWW = True
+    assert "soc_tasks.W002" in ids()
+    settings.ALLOWED_HOSTS = ["www.site.example"]
+    assert ids() == set()
+    settings.ALLOWED_HOSTS = ["site.example"]
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if not name.endswith("CommonMiddleware")]
+    assert ids() == set()
+
+
+def test_w003_tables_that_are_missing(monkeypatch, settings):
+    for table in ("soc_tasks_shard", "soc_tasks_engine_task"):
+        names = [name for name in connection.introspection.table_names() if name != table]
+        with monkeypatch.context() as patch:
+            patch.setattr(type(connection.introspection), "table_names", lambda *_, names=names, **__: names)
+            [message] = ask(databases=["default"])
+            assert message.id == "soc_tasks.W003"
+            assert table in message.msg
+            assert ids(databases=["other"]) == set()
+            patch.setattr(sys, "argv", ["manage.py", "migrate"])
+            assert ids(databases=["default"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "silent"),
+    [
+        ({}, False),
+        ({"transaction_mode": None}, False),
+        ({"transaction_mode": "DEFERRED"}, False),
+        ({"transaction_mode": "immediate"}, True),
+        ({"transaction_mode": "EXCLUSIVE"}, True),
+    ],
+)
+def test_w004_sqlite_that_takes_its_lock_late(monkeypatch, options, silent):
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", options)
+    assert ("soc_tasks.W004" in ids()) is not silent
+
+
+def test_w005_a_middleware_that_stops_tasks(settings, monkeypatch):
+    made = types.ModuleType("made_middleware")
+    made.stop_here = stop_here
+    monkeypatch.setitem(sys.modules, "made_middleware", made)
+    settings.MIDDLEWARE = ["made_middleware.stop_here"]
+    [message] = ask()
+    assert message.id == "soc_tasks.W005"
+    assert "503" in message.msg
+    without_deploy = checks.run_checks()
+    assert not [found for found in without_deploy if found.id == "soc_tasks.W005"]
+
+
+@pytest.mark.parametrize(("order", "silent"), [("pk", True), ("count", None), ("remark", False), ("title", True)])
+def test_w006_an_order_without_an_index(settings, order, silent):
+    @iterative_task(Entry, order=order)
+    def view(request, entities):
+        return None
+
+    route(settings, path("view/", view))
+    if silent is not None:
+        assert ids() == (set() if silent else {"soc_tasks.W006"})
+
+
+def test_the_checks_are_registered_with_django():
+    call_command("check")
