@@ -1,11 +1,14 @@
-"""Tables of the state on Django's databases. Rooms other than state/ do not use them."""
+"""Tables of the state on Django's databases. Rooms other than state/ do not use them.
+
+They are called rows so that `manage.py shell`, which imports models, leaves the name `Iteration` to the public class.
+"""
 
 from __future__ import annotations
 
 from django.db import models
 
 
-class Iteration(models.Model):
+class IterationRow(models.Model):
     """A run over a set of entities."""
 
     id = models.CharField(max_length=32, primary_key=True)
@@ -21,6 +24,7 @@ class Iteration(models.Model):
     class Meta:
         """Newest first is how they are listed."""
 
+        db_table = "soc_tasks_iteration"
         indexes = (
             models.Index(fields=["-created"], name="soc_tasks_it_created"),
             models.Index(fields=["finished"], name="soc_tasks_it_finished"),
@@ -30,10 +34,10 @@ class Iteration(models.Model):
         return f"{self.name} ({self.status})"
 
 
-class Shard(models.Model):
+class ShardRow(models.Model):
     """A range of an iteration's keys, worked off one batch after the other."""
 
-    iteration = models.ForeignKey(Iteration, on_delete=models.CASCADE, related_name="shards")
+    iteration = models.ForeignKey(IterationRow, on_delete=models.CASCADE, related_name="shards")
     index = models.IntegerField()
     start = models.TextField(null=True)
     end = models.TextField(null=True)
@@ -52,6 +56,7 @@ class Shard(models.Model):
     class Meta:
         """One row for each index."""
 
+        db_table = "soc_tasks_shard"
         constraints = (models.UniqueConstraint(fields=["iteration", "index"], name="soc_tasks_shard_index"),)
         indexes = (models.Index(fields=["status", "progressed_at"], name="soc_tasks_shard_progress"),)
 
@@ -59,7 +64,7 @@ class Shard(models.Model):
         return f"{self.iteration_id}[{self.index}] ({self.status})"
 
 
-class KeptTask(models.Model):
+class KeptTaskRow(models.Model):
     """The columns of a task that is kept outside a queue."""
 
     queue = models.CharField(max_length=100)
@@ -81,7 +86,7 @@ class KeptTask(models.Model):
         return f"{self.queue}/{self.name}"
 
 
-class OutboxTask(KeptTask):
+class OutboxRow(KeptTaskRow):
     """A task that committed with somebody's transaction and waits to be handed to the backend."""
 
     leased_until = models.DateTimeField(null=True)
@@ -90,10 +95,11 @@ class OutboxTask(KeptTask):
     class Meta:
         """Relayed oldest first."""
 
+        db_table = "soc_tasks_outbox"
         indexes = (models.Index(fields=["leased_until", "id"], name="soc_tasks_outbox_due"),)
 
 
-class DeadLetter(KeptTask):
+class DeadLetterRow(KeptTaskRow):
     """A task that failed for good."""
 
     attempts = models.IntegerField()
@@ -105,6 +111,7 @@ class DeadLetter(KeptTask):
     class Meta:
         """Listed newest first, by queue."""
 
+        db_table = "soc_tasks_deadletter"
         indexes = (
             models.Index(fields=["queue", "-id"], name="soc_tasks_dead_queue"),
             models.Index(fields=["iteration"], name="soc_tasks_dead_iteration"),
@@ -112,7 +119,7 @@ class DeadLetter(KeptTask):
         )
 
 
-class Receipt(models.Model):
+class ReceiptRow(models.Model):
     """Proof that an atomic task ran: it committed with what the task did."""
 
     start_id = models.CharField(max_length=32, primary_key=True)
@@ -121,6 +128,7 @@ class Receipt(models.Model):
     class Meta:
         """Swept by age."""
 
+        db_table = "soc_tasks_receipt"
         indexes = (models.Index(fields=["created"], name="soc_tasks_receipt_age"),)
 
     def __str__(self) -> str:

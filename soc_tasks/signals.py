@@ -3,7 +3,7 @@
 `task_enqueued(sender, task)`: a backend took the task (inside an atomic block: it is queued if that commits).
 `task_started(sender, task, request)`: a view is about to run; `task` is its `TaskInfo`.
 `task_finished(sender, task, outcome, status, seconds, error)`: the answer is decided; `outcome` is one of
-"done", "retry", "dead", "busy", "duplicate", "stale", "started".
+"done", "retry", "dead", "busy", "duplicate", "stale".
 
 The sender is the backend's class for the first, the view function for the others. Bodies and contexts never go to the
 log.

@@ -56,10 +56,20 @@ def _hand_on(tasks: Sequence[Task], ids: Sequence[int], using: str, accept: Acce
 
 def relay(accept: Accept) -> int:
     """Hand on what waits in the outboxes of all aliases; return how many tasks that were."""
+    count = 0
+    for using in get_state().outbox_aliases():
+        try:
+            count += _relay_alias(using, accept)
+        except (EnqueueError, Error):
+            # Their lease ends, and the next call tries again; the other aliases need not wait for that.
+            logger.exception("could not hand on what waits in the outbox on %s", using)
+    return count
+
+
+def _relay_alias(using: str, accept: Accept) -> int:
     state, count = get_state(), 0
-    for using in state.outbox_aliases():
-        while held := list(state.take_held(using, limit=RELAY_BATCH)):
-            accept([task for _, task in held])
-            state.drop_held(using, [row for row, _ in held])
-            count += len(held)
+    while held := list(state.take_held(using, limit=RELAY_BATCH)):
+        accept([task for _, task in held])
+        state.drop_held(using, [row for row, _ in held])
+        count += len(held)
     return count

@@ -33,8 +33,10 @@ _BYTE_ORDER_MARKS: Final = ("\ufeff", "\xef\xbb\xbf")
 _encoder: Final = simplejson.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
-def _encode_timedelta(value: timedelta) -> list[int]:
-    return [value.days, value.seconds, value.microseconds]
+def _encode_decimal(value: Decimal, path: str) -> str:
+    if not value.is_finite():
+        raise PayloadError(f"{path} is {value!r}, which is no number; use None or a string.")
+    return str(value)
 
 
 def _decode_timedelta(value: list[Any]) -> timedelta:
@@ -44,14 +46,15 @@ def _decode_timedelta(value: list[Any]) -> timedelta:
     return timedelta(days, seconds, microseconds)
 
 
-_ENCODERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
-    Decimal: ("decimal", str),
-    datetime: ("datetime", lambda value: value.isoformat()),
-    date: ("date", lambda value: value.isoformat()),
-    time: ("time", lambda value: value.isoformat()),
-    timedelta: ("timedelta", _encode_timedelta),
-    UUID: ("uuid", str),
-    bytes: ("bytes", lambda value: base64.b64encode(value).decode("ascii")),
+_ENCODERS: dict[type, tuple[str, Callable[[Any, str], Any]]] = {
+    Decimal: ("decimal", _encode_decimal),
+    # Before date, whose subclass it is.
+    datetime: ("datetime", lambda value, _: value.isoformat()),
+    date: ("date", lambda value, _: value.isoformat()),
+    time: ("time", lambda value, _: value.isoformat()),
+    timedelta: ("timedelta", lambda value, _: [value.days, value.seconds, value.microseconds]),
+    UUID: ("uuid", lambda value, _: str(value)),
+    bytes: ("bytes", lambda value, _: base64.b64encode(value).decode("ascii")),
 }
 _DECODERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "decimal": (str, Decimal),
@@ -64,6 +67,11 @@ _DECODERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
 }
 _COLLECTIONS: dict[type, str] = {tuple: "tuple", set: "set", frozenset: "frozenset"}
 _COLLECTION_TYPES: dict[str, Callable[[Any], Any]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
+
+
+def _find_encoder(value: Any) -> tuple[str, Callable[[Any, str], Any]] | None:
+    """Return the encoder of the type that a value's own type is derived from (freezegun's datetime, for one)."""
+    return next((encoder for kind, encoder in _ENCODERS.items() if isinstance(value, kind)), None)
 
 
 def check_text(value: str, path: str) -> str:
@@ -106,9 +114,10 @@ def _pack(value: Any, path: str, depth: int) -> Any:
     if isinstance(value, (int, float)):
         return _pack_number(value, path)
     kind = type(value)
-    if kind in _ENCODERS:
-        tag, encode = _ENCODERS[kind]
-        return {_TAG: tag, "v": encode(value)}
+    encoder = _ENCODERS.get(kind) or _find_encoder(value)
+    if encoder is not None:
+        tag, encode = encoder
+        return {_TAG: tag, "v": encode(value, path)}
     if depth >= MAX_DEPTH and isinstance(value, (list, dict, tuple, set, frozenset)):
         raise PayloadError(f"{path} is nested deeper than {MAX_DEPTH} levels.")
     if kind is list:

@@ -22,7 +22,7 @@ from typing import Any
 from django.utils import timezone
 
 from soc_tasks.conf import get_settings
-from soc_tasks.errors import DoNotRepeatException, FatalTaskError
+from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.heartbeats import keep_lease
 from soc_tasks.logic.plans import Plan, Source, make_source
@@ -152,20 +152,26 @@ class _Run:
             raise FatalTaskError(f"The logic returned its own start_key {key!r} again; it would never end.")
         return _Step(list(entities), next_key)
 
-    def call(self, step: _Step, context: dict[str, Any]) -> None:
-        """Run the view on a batch; an empty one needs none."""
+    def call(self, step: _Step, shard: ShardRecord) -> str:
+        """Run the view on a batch (an empty one needs none), and return the context as the view left it."""
         if not step.entities:
-            return
+            return shard.context
+        context = payloads.loads(shard.context)
         try:
             self.process(step.entities, context)
         except DoNotRepeatException:
             self.repeats = False
+        try:
+            return payloads.dumps(context, "context")
+        except PayloadError as error:
+            # It would be put there again, and the batch would be done again, at each attempt.
+            raise FatalTaskError(f"The view put something into its context that cannot travel: {error}") from error
 
-    def advance(self, shard: ShardRecord, iteration: IterationRecord, step: _Step, context: dict[str, Any]) -> bool:
+    def advance(self, shard: ShardRecord, iteration: IterationRecord, step: _Step, context: str) -> bool:
         """Move the cursor past a batch, in the open transaction; return whether the slice goes on."""
         shard.cursor = step.next_key
         shard.done += len(step.entities)
-        shard.context = payloads.dumps(context, "context")
+        shard.context = context
         shard.attempts = 0
         shard.error = ""
         shard.progressed_at = timezone.now()
@@ -240,8 +246,7 @@ class _AtomicRun(_Run):
                 if shard is None or iteration is None:
                     return self.progressed
                 step = self.fetch(shard)
-                context = payloads.loads(shard.context)
-                self.call(step, context)
+                context = self.call(step, shard)
                 goes_on = self.advance(shard, iteration, step, context)
             self.progressed = True
             if not goes_on:
@@ -266,8 +271,7 @@ class _LeasedRun(_Run):
         with keep_lease(self.message.iteration, self.message.shard, self.owner):
             while True:
                 step = self.fetch(shard)
-                context = payloads.loads(shard.context)
-                self.call(step, context)
+                context = self.call(step, shard)
                 with self.state.locked_shard(self.message.iteration, self.message.shard) as current:
                     if current is None or not self.holds(current):
                         # 200 would delete the message that the new owner depends on.

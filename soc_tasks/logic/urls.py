@@ -137,14 +137,15 @@ def _check_path(url: str, prefix: str, urlconf: Any, elsewhere: bool) -> Target:
         raise ValueError(f"The URL of the task has {len(encoded)} characters; at most {MAX_URL_LENGTH} are possible.")
     if elsewhere:
         return Target(path=encoded, script_name="", options=ViewOptions())
-    if not path.startswith(prefix):
+    script = iri_to_uri(prefix)
+    if not path.startswith(script):
         raise ValueError(
             f"{url!r} lies outside the script prefix {prefix!r} of this site; pass the name of the URL pattern."
         )
-    options = find_options(_resolve("/" + unquote(path)[len(prefix) :], urlconf, url))
+    options = find_options(_resolve("/" + unquote(path[len(script) :]), urlconf, url))
     if options is None:
         raise ValueError(f"{url!r} leads to a view that is no task: decorate it with @task or @iterative_task.")
-    return Target(path=encoded, script_name=prefix.rstrip("/"), options=options)
+    return Target(path=encoded, script_name=script.rstrip("/"), options=options)
 
 
 def _find_problem(url: str, path: str) -> str | None:

@@ -12,14 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import simplejson
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, connections, router, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from soc_tasks.conf import get_settings
 from soc_tasks.meta import read_meta
-from soc_tasks.models import DeadLetter as DeadLetterRow
-from soc_tasks.models import Iteration, OutboxTask, Receipt, Shard
+from soc_tasks.models import DeadLetterRow, IterationRow, OutboxRow, ReceiptRow, ShardRow
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.breather import SqliteBreather
 from soc_tasks.state.rows import insert_or_ignore, read_task, spell_out, write_task
@@ -34,12 +33,12 @@ _SHARD_FIELDS = tuple(field.name for field in dataclasses.fields(ShardRecord))
 _SHARD_CHANGES = tuple(name for name in _SHARD_FIELDS if name not in ("iteration", "index"))
 
 
-def _read_shard(row: Shard) -> ShardRecord:
+def _read_shard(row: ShardRow) -> ShardRecord:
     values = {name: getattr(row, name) for name in _SHARD_CHANGES}
     return ShardRecord(iteration=row.iteration_id, index=row.index, **values)
 
 
-def _read_iteration(row: Iteration) -> IterationRecord:
+def _read_iteration(row: IterationRow) -> IterationRecord:
     return IterationRecord(
         id=row.id,
         name=row.name,
@@ -83,7 +82,7 @@ class DjangoState(BaseState):
 
     def claim_receipt(self, start_id: str, using: str) -> bool:
         """Note that a task ran."""
-        return insert_or_ignore(Receipt(start_id=start_id, created=timezone.now()), using)
+        return insert_or_ignore(ReceiptRow(start_id=start_id, created=timezone.now()), using)
 
     # Dead letters
 
@@ -102,7 +101,7 @@ class DjangoState(BaseState):
         row.created = timezone.now()
         with self.atomic():
             if message is not None:
-                shards = Shard.objects.using(self.alias).filter(
+                shards = ShardRow.objects.using(self.alias).filter(
                     iteration_id=message.iteration,
                     index=message.shard,
                     step=message.step,
@@ -111,7 +110,7 @@ class DjangoState(BaseState):
                 )
                 error = f"{row.error_type}: {row.error}"
                 if shards.update(status="failed", owner="", until=None, error=error):
-                    Iteration.objects.using(self.alias).filter(
+                    IterationRow.objects.using(self.alias).filter(
                         pk=message.iteration, status__in=("running", "paused")
                     ).update(status="failed", error=error, finished=timezone.now())
             row.save(using=self.alias, force_insert=True)
@@ -140,7 +139,7 @@ class DjangoState(BaseState):
 
     def create_iteration(self, iteration: IterationRecord, shards: Sequence[ShardRecord]) -> bool:
         """Keep a new iteration with its shards."""
-        row = Iteration(
+        row = IterationRow(
             id=iteration.id,
             name=iteration.name[:255],
             status=iteration.status,
@@ -152,15 +151,17 @@ class DjangoState(BaseState):
         with self.atomic():
             if not insert_or_ignore(row, self.alias):
                 return False
-            Shard.objects.using(self.alias).bulk_create(
-                Shard(iteration_id=shard.iteration, **{n: getattr(shard, n) for n in _SHARD_FIELDS if n != "iteration"})
+            ShardRow.objects.using(self.alias).bulk_create(
+                ShardRow(
+                    iteration_id=shard.iteration, **{n: getattr(shard, n) for n in _SHARD_FIELDS if n != "iteration"}
+                )
                 for shard in shards
             )
         return True
 
     def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
         """Return one iteration."""
-        rows = Iteration.objects.using(self.alias).filter(pk=iteration_id)
+        rows = IterationRow.objects.using(self.alias).filter(pk=iteration_id)
         if lock:
             # SQLite has no row locks: a write first takes the whole database, and never has to upgrade a read.
             if connections[self.alias].features.has_select_for_update:
@@ -172,28 +173,28 @@ class DjangoState(BaseState):
 
     def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:
         """Return the newest iterations."""
-        rows = Iteration.objects.using(self.alias).order_by("-created", "-id")
+        rows = IterationRow.objects.using(self.alias).order_by("-created", "-id")
         return [_read_iteration(row) for row in rows[:limit]]
 
     def save_iteration(self, iteration: IterationRecord) -> None:
         """Write status, finished and error."""
-        Iteration.objects.using(self.alias).filter(pk=iteration.id).update(
+        IterationRow.objects.using(self.alias).filter(pk=iteration.id).update(
             status=iteration.status, finished=iteration.finished, error=spell_out(iteration.error)
         )
 
     def save_options(self, iteration: IterationRecord) -> None:
         """Write the options."""
-        rows = Iteration.objects.using(self.alias).filter(pk=iteration.id)
+        rows = IterationRow.objects.using(self.alias).filter(pk=iteration.id)
         rows.update(options=simplejson.dumps(iteration.options))
 
     def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
         """Return the shards of iterations by index."""
-        rows = Shard.objects.using(self.alias).filter(iteration_id__in=iteration_ids).order_by("iteration", "index")
+        rows = ShardRow.objects.using(self.alias).filter(iteration_id__in=iteration_ids).order_by("iteration", "index")
         return [_read_shard(row) for row in rows]
 
     def lock_shards(self, iteration_id: str) -> None:
         """Hold all shards of an iteration."""
-        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id)
+        rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id)
         if connections[self.alias].features.has_select_for_update:
             list(rows.select_for_update().order_by("index").values_list("pk"))
         else:
@@ -210,8 +211,8 @@ class DjangoState(BaseState):
                 raise ShardBusyError(str(error)) from error
             yield None if row is None else _read_shard(row)
 
-    def _lock_shard(self, iteration_id: str, index: int) -> Shard | None:
-        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id, index=index)
+    def _lock_shard(self, iteration_id: str, index: int) -> ShardRow | None:
+        rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id, index=index)
         features = connections[self.alias].features
         if features.has_select_for_update:
             rows = rows.select_for_update(nowait=features.has_select_for_update_nowait)
@@ -221,37 +222,37 @@ class DjangoState(BaseState):
 
     def save_shard(self, shard: ShardRecord) -> None:
         """Write a shard."""
-        Shard.objects.using(self.alias).filter(iteration_id=shard.iteration, index=shard.index).update(
+        ShardRow.objects.using(self.alias).filter(iteration_id=shard.iteration, index=shard.index).update(
             **{name: getattr(shard, name) for name in _SHARD_CHANGES} | {"error": spell_out(shard.error)}
         )
 
     def resume_shards(self, iteration_id: str) -> list[ShardRecord]:
         """Set the shards that are not done running again."""
-        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id).exclude(status="done")
+        rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).exclude(status="done")
         rows.update(status="running", epoch=F("epoch") + 1, attempts=0, error="")
         return [_read_shard(row) for row in rows.order_by("index")]
 
     def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
         """Return running shards without progress, in the open transaction."""
         now = timezone.now()
-        rows = Shard.objects.using(self.alias).filter(
+        rows = ShardRow.objects.using(self.alias).filter(
             Q(until=None) | Q(until__lt=now),
             Q(progressed_at__lt=before) | Q(progressed_at=None, iteration__created__lt=before),
             status="running",
             iteration__status="running",
         )
         stuck = list(rows[:limit])
-        Shard.objects.using(self.alias).filter(pk__in=[row.pk for row in stuck]).update(progressed_at=now)
+        ShardRow.objects.using(self.alias).filter(pk__in=[row.pk for row in stuck]).update(progressed_at=now)
         return [_read_shard(row) for row in stuck]
 
     def renew_lease(self, iteration_id: str, index: int, owner: str, until: datetime) -> bool:
         """Extend a lease."""
-        rows = Shard.objects.using(self.alias).filter(iteration_id=iteration_id, index=index, owner=owner)
+        rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id, index=index, owner=owner)
         return bool(rows.update(until=until))
 
     def finish_shard(self, iteration_id: str) -> int:
         """Count one shard less: an UPDATE that is read back, never a count over the shards."""
-        rows = Iteration.objects.using(self.alias).filter(pk=iteration_id)
+        rows = IterationRow.objects.using(self.alias).filter(pk=iteration_id)
         rows.update(unfinished=F("unfinished") - 1)
         return int(rows.values_list("unfinished", flat=True).get())
 
@@ -262,7 +263,7 @@ class DjangoState(BaseState):
         until = timezone.now() + timedelta(seconds=OUTBOX_LEASE)
         ids = []
         for task in tasks:
-            row = write_task(task, OutboxTask(leased_until=until))
+            row = write_task(task, OutboxRow(leased_until=until))
             row.save(using=using, force_insert=True)
             ids.append(row.pk)
         return ids
@@ -270,12 +271,12 @@ class DjangoState(BaseState):
     def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[int, Task]]:
         """Lease held tasks, oldest first."""
         now = timezone.now()
-        rows = OutboxTask.objects.using(using).filter(Q(leased_until=None) | Q(leased_until__lt=now)).order_by("pk")
+        rows = OutboxRow.objects.using(using).filter(Q(leased_until=None) | Q(leased_until__lt=now)).order_by("pk")
         with transaction.atomic(using=using):
             if connections[using].features.has_select_for_update_skip_locked:
                 rows = rows.select_for_update(skip_locked=True)
             taken = list(rows[:limit])
-            free = OutboxTask.objects.using(using).filter(pk__in=[row.pk for row in taken])
+            free = OutboxRow.objects.using(using).filter(pk__in=[row.pk for row in taken])
             if taken:
                 free.update(leased_until=now + timedelta(seconds=OUTBOX_LEASE), attempts=F("attempts") + 1)
         for row in taken:
@@ -285,13 +286,19 @@ class DjangoState(BaseState):
         """Return the aliases that hold this app's tables, `DATABASE` first."""
         found = [self.alias]
         for alias in connections:
-            if alias != self.alias and OutboxTask._meta.db_table in connections[alias].introspection.table_names():
+            # A replica shows the tables of another alias, and must not be written to.
+            replica = connections.settings[alias]["TEST"]["MIRROR"] or not router.allow_migrate_model(alias, OutboxRow)
+            if (
+                alias != self.alias
+                and not replica
+                and OutboxRow._meta.db_table in connections[alias].introspection.table_names()
+            ):
                 found.append(alias)
         return found
 
     def drop_held(self, using: str, ids: Sequence[int]) -> None:
         """Delete outbox rows."""
-        OutboxTask.objects.using(using).filter(pk__in=ids).delete()
+        OutboxRow.objects.using(using).filter(pk__in=ids).delete()
 
     # Retention
 
@@ -300,9 +307,9 @@ class DjangoState(BaseState):
         before = timezone.now() - timedelta(days=get_settings().retention_days)
         old: list[Any] = [
             DeadLetterRow.objects.using(self.alias).filter(created__lt=before),
-            Iteration.objects.using(self.alias).filter(finished__lt=before),
+            IterationRow.objects.using(self.alias).filter(finished__lt=before),
         ]
-        old += [Receipt.objects.using(alias).filter(created__lt=before) for alias in self.outbox_aliases()]
+        old += [ReceiptRow.objects.using(alias).filter(created__lt=before) for alias in self.outbox_aliases()]
         gone = 0
         for rows in old:
             keys = list(rows.values_list("pk", flat=True)[:SWEEP_ROWS])

@@ -10,10 +10,10 @@ from django.db import connections
 from django.db.models import Model
 from django.db.models.constants import OnConflict
 
-from soc_tasks.models import KeptTask
+from soc_tasks.models import KeptTaskRow
 from soc_tasks.values import RetryOptions, Task
 
-Row = TypeVar("Row", bound=KeptTask)
+Row = TypeVar("Row", bound=KeptTaskRow)
 
 
 def write_task(task: Task, row: Row) -> Row:
@@ -63,7 +63,7 @@ def insert_or_ignore(row: Model, using: str) -> bool:
         return bool(cursor.rowcount)
 
 
-def read_task(row: KeptTask) -> Task:
+def read_task(row: KeptTaskRow) -> Task:
     """Return the task that a row holds."""
     options = simplejson.loads(row.options)
     retry, eta = options.pop("retry", None), options.pop("eta", None)

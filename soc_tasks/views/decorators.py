@@ -23,7 +23,7 @@ from soc_tasks.meta import Inherited
 from soc_tasks.values import RetryOptions
 from soc_tasks.views import responses
 from soc_tasks.views.access import as_check, find_delivery, from_queue, plain_info
-from soc_tasks.views.intake import BadInputError, Call, read_call, refuse
+from soc_tasks.views.intake import BadInputError, Call, quoted_script_name, read_call, refuse
 from soc_tasks.views.responses import Outcome
 from soc_tasks.views.running import bury, call_view, run, run_once
 from soc_tasks.views.starting import start_from_outside
@@ -188,7 +188,7 @@ def _start(call: Call, view: View, plan: Plan) -> Callable[[], Outcome]:
             start_id=call.meta.start_id,
             name=_name_view(view),
             path=call.request.get_full_path(),
-            script_name=call.request.META.get("SCRIPT_NAME", ""),
+            script_name=quoted_script_name(call.request),
             plan=plan,
             context=call.info.context,
             inherited=call.meta.inherited or Inherited(queue=call.info.queue),

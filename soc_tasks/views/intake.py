@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.conf import settings as django_settings
+from django.core.handlers.wsgi import get_script_name
 from django.http import HttpRequest, HttpResponse, RawPostDataException, UnreadablePostError
+from django.utils.encoding import iri_to_uri
 
 from soc_tasks.errors import PayloadError
 from soc_tasks.logic import forms
@@ -114,6 +116,11 @@ def read_call(request: HttpRequest) -> Call:
     return Call(request=request, info=info, meta=meta, delivery=find_delivery(request))
 
 
+def quoted_script_name(request: HttpRequest) -> str:
+    """Return the script prefix as it stands in the URL."""
+    return iri_to_uri(get_script_name(request.META)) or ""
+
+
 def rebuild_task(request: HttpRequest, info: TaskInfo | None) -> Task:
     """Return the task that a request came from, for its dead letter."""
     names = {"Content-Type": request.content_type or "", META_HEADER: request.headers.get(META_HEADER, "")}
@@ -128,7 +135,7 @@ def rebuild_task(request: HttpRequest, info: TaskInfo | None) -> Task:
         queue=info.queue if info is not None else "default",
         name=info.name if info is not None else "",
         path=request.get_full_path(),
-        script_name=request.META.get("SCRIPT_NAME", ""),
+        script_name=quoted_script_name(request),
         body=body,
         headers={name: value for name, value in names.items() if value},
         start_id=meta.start_id if meta is not None else "",

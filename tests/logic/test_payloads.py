@@ -31,7 +31,7 @@ ATOMS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     TEXT,
     st.binary(max_size=20),
-    st.decimals(allow_nan=False),
+    st.decimals(allow_nan=False, allow_infinity=False),
     st.dates(),
     st.times(timezones=ZONES),
     st.datetimes(timezones=ZONES),
@@ -333,3 +333,16 @@ def test_the_form_of_a_tag_is_fixed():
     for text, value in known.items():
         assert dumps(value) == text
         assert loads(text) == value
+
+
+def test_subclasses_travel_as_what_they_are_derived_from():
+    class Moment(datetime):
+        """As freezegun makes them."""
+
+    assert loads(dumps(Moment(2026, 1, 2, 3))) == datetime(2026, 1, 2, 3)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
+def test_decimals_that_are_no_numbers_are_refused(text):
+    with pytest.raises(PayloadError, match="no number"):
+        dumps(Decimal(text))

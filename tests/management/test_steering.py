@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from soc_tasks import FatalTaskError, Iteration, startTask
-from soc_tasks.models import Shard
+from soc_tasks.models import ShardRow
 from soc_tasks.state import get_state
 from soc_tasks.testing import TaskFailedBehaviour
 from tests import site
@@ -132,7 +132,7 @@ def test_relay_queues_a_stuck_shard_anew_and_only_once(iteration, task_queues):
     task_queues.flush_task_queues()
     assert "0 stuck" in tasks("relay")
     long_ago = timezone.now() - timedelta(hours=1)
-    Shard.objects.update(progressed_at=long_ago)
+    ShardRow.objects.update(progressed_at=long_ago)
     assert "1 stuck" in tasks("relay")
     assert "0 stuck" in tasks("relay")
     task_queues.process_task_queues()
@@ -144,7 +144,7 @@ def test_relay_leaves_failed_and_leased_shards(iteration, task_queues):
     iteration.resume()
     task_queues.flush_task_queues()
     long_ago = timezone.now() - timedelta(hours=1)
-    Shard.objects.update(progressed_at=long_ago, owner="me", until=timezone.now() + timedelta(seconds=60))
+    ShardRow.objects.update(progressed_at=long_ago, owner="me", until=timezone.now() + timedelta(seconds=60))
     assert "0 stuck" in tasks("relay")
-    Shard.objects.update(progressed_at=long_ago, owner="", until=None, status="failed")
+    ShardRow.objects.update(progressed_at=long_ago, owner="", until=None, status="failed")
     assert "0 stuck" in tasks("relay")

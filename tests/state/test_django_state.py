@@ -12,9 +12,7 @@ from django.utils import timezone
 from soc_tasks import ConfigurationError, Iteration, NotSupportedError, RetryOptions, startTask
 from soc_tasks.logic.letters import retry_letter
 from soc_tasks.meta import Meta, SliceMessage
-from soc_tasks.models import DeadLetter as DeadLetterRow
-from soc_tasks.models import Iteration as IterationRow
-from soc_tasks.models import OutboxTask, Receipt
+from soc_tasks.models import DeadLetterRow, IterationRow, OutboxRow, ReceiptRow
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter, IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.testing import TaskFailedBehaviour
@@ -62,7 +60,7 @@ def test_a_receipt_is_given_once(alias):
         assert not state.claim_receipt("a", alias)
         assert state.claim_receipt("b", alias)
     # The transaction is whole: no error has spoilt it.
-    assert Receipt.objects.using(alias).count() == 2
+    assert ReceiptRow.objects.using(alias).count() == 2
 
 
 def test_a_receipt_rolls_back_with_what_it_stands_for():
@@ -253,7 +251,7 @@ def test_what_is_past_the_retention_time_is_swept(run, settings):
         state.add_dead_letter(make_letter(error=str(days)))
         DeadLetterRow.objects.filter(error=str(days)).update(created=moment)
         for alias in ("default", "other"):
-            Receipt.objects.using(alias).create(start_id=str(days), created=moment)
+            ReceiptRow.objects.using(alias).create(start_id=str(days), created=moment)
         key = f"{days:032}"
         state.create_iteration(IterationRecord(id=key, name="x"), [ShardRecord(iteration=key, index=0)])
         IterationRow.objects.filter(pk=key).update(finished=moment)
@@ -261,7 +259,7 @@ def test_what_is_past_the_retention_time_is_swept(run, settings):
     assert state.sweep() > 0
     assert [letter.error for letter in state.list_dead_letters()] == ["9"]
     for alias in ("default", "other"):
-        assert list(Receipt.objects.using(alias).values_list("pk", flat=True)) == ["9"]
+        assert list(ReceiptRow.objects.using(alias).values_list("pk", flat=True)) == ["9"]
     # What still runs stays, however old it is.
     assert {record.id for record in state.list_iterations()} == {run, f"{9:032}"}
     assert state.list_shards(f"{11:032}") == []
@@ -271,7 +269,7 @@ def test_what_is_past_the_retention_time_is_swept(run, settings):
 def test_a_sweep_takes_some_at_a_time(monkeypatch):
     monkeypatch.setattr("soc_tasks.state.django.SWEEP_ROWS", 2)
     old = timezone.now() - timedelta(days=99)
-    Receipt.objects.bulk_create(Receipt(start_id=str(i), created=old) for i in range(5))
+    ReceiptRow.objects.bulk_create(ReceiptRow(start_id=str(i), created=old) for i in range(5))
     assert [get_state().sweep() for _ in range(4)] == [2, 2, 1, 0]
 
 
@@ -289,7 +287,7 @@ def test_held_tasks_come_back_whole_and_oldest_first():
     tasks = [make_task(name=name, named=True) for name in ("b", "a")]
     state.hold_tasks(tasks, "other")
     assert list(state.take_held("other")) == []
-    OutboxTask.objects.using("other").update(leased_until=timezone.now() - timedelta(seconds=1))
+    OutboxRow.objects.using("other").update(leased_until=timezone.now() - timedelta(seconds=1))
     assert [task for _, task in state.take_held("other")] == tasks
     # Taken is leased again.
     assert list(state.take_held("other")) == []

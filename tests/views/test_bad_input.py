@@ -16,7 +16,7 @@ from soc_tasks import Iteration, startTask
 from soc_tasks.meta import Meta, SliceMessage
 from soc_tasks.state import get_state
 from soc_tasks.state.django import DjangoState
-from soc_tasks.testing import TaskFailedBehaviour
+from soc_tasks.testing import TaskFailedBehaviour, TaskFailedError
 from soc_tasks.values import DELIVERY_KEY, META_HEADER, OUTCOME_HEADER, Delivery
 from tests import site
 
@@ -307,7 +307,8 @@ def test_an_error_that_no_database_can_store_is_kept_as_it_can_be(task_queues, c
 
     site.behaviours["behave_picky"] = fail
     startTask("behave_picky")
-    task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
+    with pytest.raises(TaskFailedError):
+        task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
     [letter] = get_state().list_dead_letters()
     assert letter.error.isprintable()
     assert "FileNotFoundError" in letter.traceback

@@ -192,6 +192,19 @@ def test_a_failed_batch_comes_again_and_the_others_do_not(task_queues, entries, 
     assert names.count(str(entries[20].pk)) == (1 if url == "iterate_atomic" else 2)
 
 
+@pytest.mark.parametrize("url", ["iterate", "iterate_atomic"])
+def test_a_context_that_cannot_travel_is_not_tried_again(task_queues, entries, site_calls, url):
+    def spoil(request, context, **_):
+        context["entry"] = entries[0]
+
+    site.behaviours["iterate"] = spoil
+    handle = startTask(url)
+    with pytest.raises(TaskFailedError, match=r"context\['entry'\]"):
+        task_queues.process_task_queues()
+    assert Iteration.get(handle.iteration).status == "failed"
+    assert len(site_calls) == 1
+
+
 @pytest.mark.parametrize("answer", [HttpResponse(status=500), HttpResponse(status=404)])
 def test_a_batch_that_is_answered_with_no_2xx_has_failed(task_queues, entries, answer):
     site.behaviours["iterate"] = lambda request, **_: answer
@@ -238,7 +251,8 @@ def test_failures_without_progress_end_in_a_dead_letter_at_the_last_attempt(task
 
     site.behaviours["iterate"] = fail
     handle = startTask("iterate", retry_options=RetryOptions(max_attempts=3))
-    task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
+    with pytest.raises(TaskFailedError):
+        task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
     assert len(site_calls) == 3
     assert Iteration.get(handle.iteration).status == "failed"
     assert len(get_state().list_dead_letters()) == 1

@@ -141,7 +141,8 @@ def test_other_exceptions_repeat_the_task_until_it_succeeds(task_queues, site_ca
 def test_the_last_attempt_ends_in_a_dead_letter(task_queues, site_calls):
     site.behaviours["behave"] = raising(ValueError("never"))
     startTask("behave", retry_options=RetryOptions(max_attempts=4))
-    task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
+    with pytest.raises(TaskFailedError):
+        task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
     assert [request.task.is_last_attempt for _, request, _ in site_calls] == [False, False, False, True]
     [letter] = get_state().list_dead_letters()
     assert (letter.attempts, letter.error) == (4, "never")
@@ -150,7 +151,8 @@ def test_the_last_attempt_ends_in_a_dead_letter(task_queues, site_calls):
 def test_the_decorator_may_limit_attempts(task_queues, site_calls):
     site.behaviours["behave_picky"] = raising(ValueError("never"))
     startTask("behave_picky")
-    task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
+    with pytest.raises(TaskFailedError):
+        task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
     assert len(site_calls) == 3
 
 
@@ -252,7 +254,8 @@ def test_a_failed_attempt_is_no_error_of_the_site_that_admins_are_mailed(task_qu
     handler = AdminEmailHandler()
     logging.getLogger("django.request").addHandler(handler)
     try:
-        task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
+        with pytest.raises(TaskFailedError):
+            task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
     finally:
         logging.getLogger("django.request").removeHandler(handler)
     assert mailoutbox == []

@@ -1,0 +1,112 @@
+"""The embedded backend: a thin adapter over the engine."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from soc_tasks.backends import embedded, get_backend, outbox
+from soc_tasks.backends.embedded import EmbeddedBackend
+from soc_tasks.engine import hooks
+from soc_tasks.errors import NotSupportedError, QueueNotFoundError, TaskAlreadyExistsError, TaskTooLargeError
+from soc_tasks.models import OutboxRow
+from soc_tasks.state import get_state
+from tests.engine.tasks import make_task, names, rolled_back
+
+
+@pytest.fixture
+def backend(settings):
+    settings.SOC_TASKS = {**getattr(settings, "SOC_TASKS", {}), "BACKEND": "embedded"}
+    backend = get_backend()
+    assert isinstance(backend, EmbeddedBackend)
+    return backend
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+class TestEnqueue:
+    def test_in_the_callers_transaction(self, backend):
+        with transaction.atomic():
+            backend.submit([make_task(name="kept")], None)
+        with rolled_back():
+            backend.submit([make_task(name="lost")], "default")
+        assert names(backend.list_tasks()) == ["kept"]
+
+    def test_on_another_alias_by_its_outbox(self, backend):
+        with transaction.atomic(using="other"):
+            backend.submit([make_task(name="held")], "other")
+            assert backend.list_tasks() == []
+        assert names(backend.list_tasks()) == ["held"]
+        with rolled_back(using="other"):
+            backend.submit([make_task(name="lost")], "other")
+        assert backend.relay() == 0
+        assert names(backend.list_tasks()) == ["held"]
+
+    def test_a_name_that_is_known_to_be_taken_is_refused_on_every_alias(self, backend):
+        backend.submit([make_task(name="taken")], None)
+        for alias in (None, "default", "other"):
+            with pytest.raises(TaskAlreadyExistsError):
+                backend.submit([make_task(name="taken")], alias)
+
+    def test_the_relay_hands_on_what_a_dead_process_left(self, backend, monkeypatch):
+        with monkeypatch.context() as patch, transaction.atomic(using="other"):
+            # The process dies between the commit and the handing on.
+            patch.setattr(outbox, "_hand_on", lambda *_: None)
+            backend.submit([make_task(name="left")], "other")
+        assert backend.list_tasks() == []
+        assert backend.relay() == 0
+        # The lease of the dead process ends.
+        OutboxRow.objects.using("other").update(leased_until=timezone.now() - timedelta(seconds=1))
+        assert backend.relay() == 1
+        assert names(backend.list_tasks()) == ["left"]
+
+
+@pytest.mark.django_db
+class TestContract:
+    def test_checks_of_the_base(self, backend):
+        with pytest.raises(QueueNotFoundError):
+            backend.submit([make_task(queue="nowhere")], None)
+        with pytest.raises(TaskTooLargeError):
+            backend.submit([make_task(body=b"x" * 1_048_570)], None)
+        with pytest.raises(NotSupportedError):
+            backend.submit([make_task(service="elsewhere")], None)
+
+    def test_which_alias_shares_its_transaction(self, backend, settings):
+        assert backend.shares_transaction("default")
+        assert not backend.shares_transaction("other")
+        settings.SOC_TASKS = {**settings.SOC_TASKS, "DATABASE": "other"}
+        assert backend.shares_transaction("other")
+
+    def test_looking_after_queues(self, backend):
+        backend.submit([make_task(name="one"), make_task(name="two")], None)
+        backend.pause("default")
+        assert backend.list_queues()[0].paused
+        backend.resume("default")
+        assert backend.get_task("default", "one").task.name == "one"
+        assert backend.run_now("default", "one")
+        assert backend.delete_task("default", "one")
+        assert backend.purge("default") == 1
+
+    def test_the_hooks_are_registered_once(self, backend):
+        EmbeddedBackend()
+        EmbeddedBackend()
+        assert hooks._exhausted.count(embedded._exhausted) == 1
+        assert hooks._upkeep.count(embedded._upkeep) == 1
+        assert hooks._progress.count(embedded._progress) == 1
+
+    def test_an_exhausted_task_becomes_a_dead_letter(self, backend):
+        hooks.tell_exhausted(make_task(name="dead"), 3, 504)
+        (letter,) = get_state().list_dead_letters()
+        assert (letter.task.name, letter.attempts) == ("dead", 3)
+
+    def test_upkeep_relays_and_sweeps(self, backend, monkeypatch):
+        called = []
+        monkeypatch.setattr(EmbeddedBackend, "relay", lambda self: called.append("relay"))
+        monkeypatch.setattr(type(get_state()), "sweep", lambda self: called.append("sweep"))
+        embedded._upkeep()
+        assert called == ["relay", "sweep"]
+
+    def test_a_task_without_a_shard_has_no_progress(self, backend):
+        assert hooks.ask_progress(make_task()) == ""
