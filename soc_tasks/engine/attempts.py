@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -62,7 +63,9 @@ def make_attempt(job: Job, dispatch: Dispatch, clock: Clock, stopping: Callable[
             stopping=stopping,
         )
         answer = dispatch(leased.to_task(), delivery)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
         # Whatever a view does (sys.exit() too), its thread goes on.
         logger.exception("task %s of queue %s broke its dispatch", leased.name, leased.queue)
         answer = Answer(status=500)

@@ -9,6 +9,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -31,6 +32,17 @@ def dispatch_host() -> str:
         if entry != "*" and not entry.startswith("."):
             return str(entry)
     return "localhost"
+
+
+@lru_cache(maxsize=1024)
+def _environ_key(header: str) -> str:
+    name = header.upper().replace("-", "_")
+    return "CONTENT_TYPE" if name == "CONTENT_TYPE" else f"HTTP_{name}"
+
+
+def _decode(path: str) -> str:
+    """Return a quoted path as WSGI wants it: its bytes as latin-1 text (PEP 3333)."""
+    return unquote_to_bytes(path).decode("latin-1") if "%" in path or not path.isascii() else path
 
 
 class InProcessDispatcher:
@@ -68,14 +80,16 @@ class InProcessDispatcher:
         """Make the call and return its answer; an exception that leaves the site counts as a 500."""
         seen: list[Any] = []
 
-        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             seen[:] = [int(status[:3]), headers]
 
         try:
             response = self._handler(self._environ(task, delivery), start_response)
             try:
-                for _ in response:
-                    continue
+                # Only what is streamed runs as it is read; nobody wants the content.
+                if getattr(response, "streaming", True):
+                    for _ in response:
+                        continue
             finally:
                 close = getattr(response, "close", None)
                 if close is not None:
@@ -95,15 +109,23 @@ class InProcessDispatcher:
 
     def _environ(self, task: Task, delivery: Delivery) -> dict[str, Any]:
         path, _, query = task.path.partition("?")
+        path = path[len(task.script_name) :]
         environ = dict(self._base)
-        environ["SCRIPT_NAME"] = task.script_name
-        # WSGI carries bytes as latin-1 text (PEP 3333).
-        environ["PATH_INFO"] = unquote_to_bytes(path[len(task.script_name) :]).decode("latin-1")
+        environ["SCRIPT_NAME"] = _decode(task.script_name)
+        environ["PATH_INFO"] = _decode(path)
         environ["QUERY_STRING"] = query
         environ["CONTENT_LENGTH"] = str(len(task.body))
         for key, value in task.headers.items():
-            name = key.upper().replace("-", "_")
-            environ["CONTENT_TYPE" if name == "CONTENT_TYPE" else f"HTTP_{name}"] = value
+            environ[_environ_key(key)] = value
+        # As Cloud Tasks tells HTTP targets; for views that read them. They prove nothing, here or there.
+        environ["HTTP_X_CLOUDTASKS_QUEUENAME"] = delivery.queue
+        environ["HTTP_X_CLOUDTASKS_TASKNAME"] = delivery.name
+        environ["HTTP_X_CLOUDTASKS_TASKRETRYCOUNT"] = str(delivery.retry_count)
+        environ["HTTP_X_CLOUDTASKS_TASKEXECUTIONCOUNT"] = str(delivery.execution_count)
+        if delivery.eta is not None:
+            environ["HTTP_X_CLOUDTASKS_TASKETA"] = f"{delivery.eta.timestamp():.6f}"
+        if delivery.previous_status is not None:
+            environ["HTTP_X_CLOUDTASKS_TASKPREVIOUSRESPONSE"] = str(delivery.previous_status)
         environ["wsgi.input"] = io.BytesIO(task.body)
         environ["wsgi.errors"] = sys.stderr
         environ[DELIVERY_KEY] = delivery

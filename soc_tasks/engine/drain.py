@@ -44,6 +44,9 @@ def drain(store: Store, *, dispatch: Dispatch | None = None, queues: Queues = No
                     verdicts.append(judge(task, job.answer, job.started, job.ended))
             count += len(leased)
     finally:
+        # On the way out by an error: what was answered stays answered, the rest goes back.
+        if verdicts:
+            store.exchange(worker, verdicts, 0)
         store.leave(worker)
 
 

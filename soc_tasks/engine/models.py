@@ -52,7 +52,8 @@ class QueuedTask(models.Model):
         indexes = (
             models.Index(fields=["queue", "due", "id"], condition=Q(state=0), name="soc_tasks_engine_waiting"),
             models.Index(fields=["owner", "queue"], condition=Q(state=1), name="soc_tasks_engine_running"),
-            models.Index(fields=["state", "due"], condition=Q(state__gt=1), name="soc_tasks_engine_aside"),
+            models.Index(fields=["due"], condition=Q(state=2), name="soc_tasks_engine_ended"),
+            models.Index(fields=["due"], condition=Q(state=3), name="soc_tasks_engine_suspect"),
         )
 
     def __str__(self) -> str:

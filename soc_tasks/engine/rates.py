@@ -81,8 +81,17 @@ def allot(
     return shares
 
 
-def next_moment(views: Iterable[QueueView], now: int, options: Mapping[str, QueueOptions]) -> int | None:
-    """Return when something may be claimed next: a past moment means now, None not before something changes."""
+def next_moment(
+    views: Iterable[QueueView], now: int, options: Mapping[str, QueueOptions], running: Mapping[str, int]
+) -> int | None:
+    """Return when something may be claimed next: a past moment means now, None not before something changes.
+
+    Args:
+        views: the queues that have waiting tasks.
+        now: microseconds.
+        options: the queues' options.
+        running: how many tasks of limited queues run.
+    """
     moments = []
     for view in views:
         if view.due <= AT_ONCE:
@@ -90,8 +99,10 @@ def next_moment(views: Iterable[QueueView], now: int, options: Mapping[str, Queu
         if view.paused:
             continue
         moment = view.due
-        queue = options.get(view.name)
-        if queue is not None and queue.rate_per_second is not None:
+        queue = options.get(view.name) or QueueOptions(name=view.name)
+        if queue.rate_max_concurrent is not None and running.get(view.name, 0) >= queue.rate_max_concurrent:
+            continue
+        if queue.rate_per_second is not None:
             missing = 1.0 - refill(view, queue.rate_per_second, now)
             if missing > 0:
                 moment = max(moment, now + math.ceil(missing / queue.rate_per_second * SECOND))

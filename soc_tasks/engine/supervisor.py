@@ -28,11 +28,11 @@ from soc_tasks.engine.worker import Worker
 logger = logging.getLogger("soc_tasks.engine")
 
 #: Seconds beyond the grace period in which a process hands its leases back.
-HAND_BACK: Final = 1.0
+HAND_BACK: Final = 5.0
 #: Seconds before a process that died is replaced; doubled while it dies before it was ready.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-#: Seconds between looks at the children.
-LOOK: Final = 0.25
+#: Seconds between looks at what no signal and no pipe tells of.
+LOOK: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -196,7 +196,11 @@ class Supervisor:
     def _listen(self) -> None:
         """Wait for children to become ready or to end."""
         readers = {child.reader: child for child in self._children if child.reader >= 0}
-        found, _, _ = select.select(list(readers), [], [], LOOK)
+        now = time.monotonic()
+        waits = [LOOK, *(child.start_at - now for child in self._children if not child.pid)]
+        if self._stopped_at is not None:
+            waits.append(self._stopped_at + self._grace + HAND_BACK - now)
+        found, _, _ = select.select(list(readers), [], [], max(0.0, min(waits)))
         for reader in found:
             child = readers[reader]
             if os.read(reader, 1):
@@ -244,7 +248,7 @@ def _run_in_thread(worker: Worker, overdue: Callable[[], bool]) -> bool:
     thread = threading.Thread(target=work, name="soc_tasks-engine", daemon=True)
     thread.start()
     while thread.is_alive():
-        thread.join(LOOK)
+        thread.join(LOOK / 4)
         if overdue():
             return True
     return bool(failed)

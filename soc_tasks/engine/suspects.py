@@ -13,7 +13,7 @@ from soc_tasks.engine.store.base import Queues, Store
 from soc_tasks.engine.store.rows import Leased
 
 #: Seconds between looks.
-INTERVAL: Final = 0.25
+INTERVAL: Final = 1.0
 #: Seconds after which room is made.
 PATIENCE: Final = 1.0
 
@@ -58,7 +58,8 @@ class Suspects:
         if idle:
             self.alone = False
         now = self._clock.monotonic()
-        if self.alone or now < self._look_at:
+        known = idle and self._waiting_since is not None
+        if self.alone or (now < self._look_at and not known):
             return None
         self._look_at = now + INTERVAL
         if self._store.next_suspect(self._queues) is None:

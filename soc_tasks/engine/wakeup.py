@@ -6,6 +6,7 @@ nothing, and whoever could send a false one would only make a worker look.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -101,8 +102,6 @@ class _Sender:
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
         self._found: tuple[int, ...] = ()
         self._until = 0.0
 
@@ -127,13 +126,22 @@ class _Sender:
 
     def _reach(self, slot: int) -> bool:
         try:
-            self._socket.sendto(b"!", _address(self._key, slot))
+            _socket().sendto(b"!", _address(self._key, slot))
         except BlockingIOError:
             # It has been woken often enough already.
             return True
         except OSError:
             return False
         return True
+
+
+@lru_cache(maxsize=1)
+def _socket() -> socket.socket:
+    """Return the socket that all datagrams of this process leave by."""
+    out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    out.setblocking(False)
+    atexit.register(out.close)
+    return out
 
 
 @lru_cache(maxsize=16)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from functools import cached_property
 from typing import Final
 
 from django.db import Error, connections
@@ -26,6 +27,7 @@ from soc_tasks.engine.attempts import Dispatch, Job
 from soc_tasks.engine.caretaker import Caretaker, UpkeepThread, do_upkeep
 from soc_tasks.engine.clock import SECOND, Clock, SystemClock
 from soc_tasks.engine.dispatch import InProcessDispatcher
+from soc_tasks.engine.pace import Pace
 from soc_tasks.engine.pool import Pool
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.suspects import Suspects
@@ -34,24 +36,12 @@ from soc_tasks.engine.wakeup import Bell
 
 logger = logging.getLogger("soc_tasks.engine")
 
-#: Most tasks that a process holds at one time.
-MOST_CLAIMED: Final = 200
-#: Seconds of work that are claimed ahead.
-AHEAD: Final = 0.05
 #: Seconds for which an answer waits for others at most.
 GATHER: Final = 0.005
-#: Tasks that take longer, in seconds, are answered for one by one.
-SLOW: Final = 0.002
-#: Seconds after which an idle worker looks by itself.
-POLL: Final = 0.05
+#: Seconds after which an idle worker looks whether others committed: if datagrams wake it, and if none can.
+POLL, QUICK_POLL = 0.1, 0.01
 #: Seconds between looks for attempts past their deadline.
 WATCH: Final = 0.1
-#: Seconds without an answer after which tasks no longer count as fast, and without a free thread after which those
-#: that were claimed ahead go back.
-STALLED: Final = 0.1
-#: Share of a processor below which the threads that run wait for something else, so that one more helps; and above
-#: which they wait for each other, so that one less does. Judged over so many seconds.
-IDLE, BUSY, LOOK_BACK = 0.5, 0.8, 0.02
 #: Seconds between tries while the database is not to be had.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
@@ -85,28 +75,22 @@ class Worker:
         #: How many verdicts were written down.
         self.settled = 0
         self._queues = None if queues is None else frozenset(queues)
-        self._threads = threads
         self._grace = grace
         self._until_empty = until_empty
         self._ready = ready
         self._stop = threading.Event()
         self._clock: Clock = SystemClock()
-        self._bell = Bell(self.alias)
-        self._pool = Pool(threads, dispatch or InProcessDispatcher(), self._clock, self._bell.ring, self._stop.is_set)
+        self._pool = Pool(threads, dispatch or InProcessDispatcher(), self._clock, self._ring, self._stop.is_set)
+        self._pace = Pace(self._pool)
         self._caretaker = Caretaker(self.store, self._clock)
         self._suspects = Suspects(self.store, self._clock, self._queues)
         self._in_flight: set[Job] = set()
         self._verdicts: list[Verdict] = []
-        #: Moving average of the seconds that a task takes.
-        self._average = 0.01
         #: Whether to claim; and if there was too little to claim, when more is due (microseconds).
         self._look = True
         self._next: int | None = None
         self._mark: object = None
-        #: How many threads take part in work that takes no time, and the processor time when that was judged.
-        self._helpers = 1
-        self._used = (0.0, 0.0)
-        self._answered_at = self._watch_at = 0.0
+        self._watch_at = 0.0
         self._pause = self._retry_at = 0.0
         self._stopped_at: float | None = None
         self._ask_empty_at = 0.0
@@ -115,7 +99,7 @@ class Worker:
     def stop(self) -> None:
         """Claim nothing more, and end when what runs has ended or the grace period is over; from any thread."""
         self._stop.set()
-        self._bell.ring()
+        self._ring()
 
     def run_until_empty(self) -> int:
         """Work in threads of their own until nothing is left to do; return how many attempts were settled."""
@@ -137,10 +121,9 @@ class Worker:
 
     def run(self) -> None:
         """Work until stopped, or until nothing is left; the calling thread becomes the engine thread."""
-        self.store.prepare_connection()
         upkeep = UpkeepThread(self.store, self._caretaker)
         try:
-            self._caretaker.join()
+            self._join()
             self._pool.start()
             upkeep.start()
             if self._ready is not None:
@@ -150,6 +133,25 @@ class Worker:
         finally:
             upkeep.end()
             self._close()
+
+    def _join(self) -> None:
+        """Enter this process, as soon as the database lets it."""
+        while not self._stop.is_set():
+            try:
+                self._caretaker.join()
+                return
+            except Error as error:
+                self._note_trouble(error)
+                self._stop.wait(self._pause)
+
+    @cached_property
+    def _bell(self) -> Bell:
+        return Bell(self.alias)
+
+    def _ring(self) -> None:
+        # Before it runs, a worker has no bell, and after that a closed one: it looks by itself.
+        if "_bell" in self.__dict__:
+            self._bell.ring()
 
     # A turn.
 
@@ -173,6 +175,9 @@ class Worker:
             self.store.release_unknown(self._caretaker.worker, known)
         if self._caretaker.care():
             self._suspects.look_soon()
+        if self._suspects.alone and self._verdicts:
+            # The one that ran alone has answered; the next one may go at once.
+            self._exchange(0)
         if not self._stop.is_set():
             idle = not self._in_flight and not self._verdicts
             if suspect := self._suspects.take(self._caretaker.worker, idle=idle):
@@ -192,6 +197,9 @@ class Worker:
             self._look = len(leased) == room
             if not self._look:
                 self._next = self.store.next_due(self._queues)
+                if not leased and self._next is not None:
+                    # Due and not to be had, for whatever reason: not asked for again and again.
+                    self._next = max(self._next, self._clock.now() + round(QUICK_POLL * SECOND))
 
     def _launch(self, jobs: list[Job]) -> None:
         self._in_flight.update(jobs)
@@ -201,16 +209,7 @@ class Worker:
         """Return how many tasks may be claimed now."""
         if self._stop.is_set() or self._suspects.making_room:
             return 0
-        average = self._average
-        if len(self._in_flight) >= self._threads:
-            average = max(average, self._shortest_run(now))
-        ahead = int(self._threads * AHEAD / max(average, 1e-6))
-        return max(0, min(MOST_CLAIMED, max(self._threads, ahead)) - len(self._in_flight))
-
-    def _shortest_run(self, now: float) -> float:
-        """Return for how long all threads have been busy with what they run now; 0 if one is free."""
-        running = self._pool.running()
-        return now - max(job.began for job in running) if len(running) >= self._threads else 0.0
+        return self._pace.room(len(self._in_flight), now)
 
     # Answers.
 
@@ -218,15 +217,12 @@ class Worker:
         """Turn answers into verdicts."""
         now = time.monotonic()
         if done := self._pool.collect():
-            mean = sum(job.seconds for job in done) / len(done)
-            self._average += (mean - self._average) * min(1.0, 0.1 * len(done))
-            self._answered_at = now
+            self._pace.note(done, now)
             self._judge(done)
         if self._in_flight and now >= self._watch_at:
             self._watch_at = now + WATCH
             self._judge(self._pool.abandon(now))
-            if self._pool.queued and self._shortest_run(now) > STALLED:
-                # Tasks that were claimed ahead wait behind slow ones; another process may have a thread free.
+            if self._pace.is_stalled(now):
                 self._give_back(self._pool.take_back())
 
     def _judge(self, jobs: Iterable[Job]) -> None:
@@ -247,52 +243,48 @@ class Worker:
         pool, flying, now = self._pool, len(self._in_flight), time.monotonic()
         if self._retry_at > now:
             self._bell.wait(min(self._retry_at - now, POLL), hear=False)
-        elif flying and self._average < SLOW and now - self._answered_at < STALLED:
+        elif flying and self._pace.is_quick(now):
             # The threads ring when half of it is done, or nothing is left.
             pool.mark = max(1, flying // 2)
-            pool.wake(self._count_helpers(now))
+            pool.wake(self._pace.count_helpers(now))
             self._bell.wait(GATHER, hear=False)
         else:
             pool.mark = 1
             pool.wake(flying)
             self._doze(flying, now)
 
-    def _count_helpers(self, now: float) -> int:
-        """Return how many threads do good: one more while the processor has nothing to do, one less while it has."""
-        since, before = self._used
-        if now - since >= LOOK_BACK:
-            used = time.process_time()
-            share = (used - before) / (now - since)
-            if share > BUSY:
-                self._helpers = max(1, self._helpers - 1)
-            elif share < IDLE and self._pool.queued:
-                self._helpers = min(self._threads, self._helpers + 1)
-            self._used = (now, used)
-        return self._helpers
-
     def _doze(self, flying: int, now: float) -> None:
-        """Sleep until something happens."""
+        """Sleep until something happens, or it is time for a turn."""
         room = self._room(now) > 0
         if room and self._look:
             return
-        timeout = min(POLL if room else WATCH, self._caretaker.next_at - now)
+        poll = QUICK_POLL if self._bell.slot is None else POLL
+        until = self._caretaker.next_at
+        if flying:
+            until = min(until, now + WATCH)
         if room and self._next is not None:
-            timeout = min(timeout, (self._next - self._clock.now()) / SECOND)
-        if self._bell.wait(max(0.0, timeout), hear=room):
-            self._look = True
-        elif room:
-            self._glance()
+            until = min(until, now + (self._next - self._clock.now()) / SECOND)
+        while True:
+            timeout = until - time.monotonic()
+            if self._bell.wait(max(0.0, min(timeout, poll) if room else timeout), hear=room):
+                self._look = True
+                return
+            changed = room and self._has_changed()
+            if changed or timeout <= poll:
+                self._look = self._next is not None and self._next <= self._clock.now()
+                return
 
-    def _glance(self) -> None:
-        """See, cheaply, whether there is something to claim."""
+    def _has_changed(self) -> bool:
+        """See, cheaply, whether others committed since the last look; then find out when something is due."""
         try:
             mark = self.store.read_change_mark()
-            if mark is None or mark != self._mark:
-                self._next = self.store.next_due(self._queues)
-                self._mark = mark
+            if mark is not None and mark == self._mark:
+                return False
+            self._next = self.store.next_due(self._queues)
+            self._mark = mark
         except Error as error:
             self._note_trouble(error)
-        self._look = self._next is not None and self._next <= self._clock.now()
+        return True
 
     # The end, and trouble.
 
@@ -309,7 +301,7 @@ class Worker:
         now = time.monotonic()
         if now < self._ask_empty_at:
             return False
-        self._ask_empty_at = now + 2 * POLL
+        self._ask_empty_at = now + POLL
         try:
             if not self.store.is_empty(self._queues):
                 return False
@@ -346,6 +338,8 @@ class Worker:
             self._caretaker.leave()
         except Error as error:
             logger.warning("could not hand the leases back (%s); they end by themselves", error)
+        else:
+            logger.info("worker ended queues=%s attempts=%d", ",".join(sorted(self._queues or ["all"])), self.settled)
         self._bell.close()
         self._pool.close(timeout=1.0)
         with suppress(Error):

@@ -73,9 +73,8 @@ class Migration(migrations.Migration):
                     models.Index(
                         condition=models.Q(("state", 1)), fields=["owner", "queue"], name="soc_tasks_engine_running"
                     ),
-                    models.Index(
-                        condition=models.Q(("state__gt", 1)), fields=["state", "due"], name="soc_tasks_engine_aside"
-                    ),
+                    models.Index(condition=models.Q(("state", 2)), fields=["due"], name="soc_tasks_engine_ended"),
+                    models.Index(condition=models.Q(("state", 3)), fields=["due"], name="soc_tasks_engine_suspect"),
                 ],
                 "constraints": [models.UniqueConstraint(fields=("queue", "name"), name="soc_tasks_engine_name")],
             },

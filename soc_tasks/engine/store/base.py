@@ -58,10 +58,6 @@ class Store(ABC):
     # What works.
 
     @abstractmethod
-    def prepare_connection(self) -> None:
-        """Make this thread's connection fit for the engine; called before it is first used."""
-
-    @abstractmethod
     def is_ready(self) -> bool:
         """Tell whether the tables are there."""
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 from soc_tasks.engine.clock import SECOND, from_micros
 from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.engine.store.base import Queues
+from soc_tasks.engine.store.leases import LeaseStore
 from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, Leased, State
-from soc_tasks.engine.store.sql import EMPTIED, SqlStore
+from soc_tasks.engine.store.sql import EMPTIED
 from soc_tasks.engine.verdicts import NO_ANSWER
 from soc_tasks.values import Task
 
@@ -21,10 +22,12 @@ NAME_BATCH: Final = 200
 _LIVE = f"state <> {State.ENDED:d}"
 # Lists leave out bodies, which may be large.
 _LISTED = COLUMNS.replace("body", "NULL AS body")
+# Running tasks, suspects, waiting tasks: the condition of each one's index.
+_BY_STATE = (f"state = {State.RUNNING:d}", f"state = {State.SUSPECT:d}", f"state = {State.WAITING:d}")
 _NAMES = {State.WAITING: "waiting", State.RUNNING: "running", State.SUSPECT: "suspect"}
 
 
-class ConsoleStore(SqlStore):
+class ConsoleStore(LeaseStore):
     """The part of a store that people use."""
 
     def list_queues(self) -> list[QueueRecord]:
@@ -35,7 +38,7 @@ class ConsoleStore(SqlStore):
         due = dict(self.select(counts + waiting.format("<="), (now,)))
         scheduled = dict(self.select(counts + waiting.format(">"), (now,)))
         running = dict(self.select(f"{counts} state = {State.RUNNING:d} GROUP BY queue"))
-        for queue, suspects in self.select(f"{counts} state = {State.SUSPECT:d} AND state > 1 GROUP BY queue"):
+        for queue, suspects in self.select(f"{counts} state = {State.SUSPECT:d} GROUP BY queue"):
             due[queue] = due.get(queue, 0) + suspects
         oldest = dict(
             self.select(
@@ -63,14 +66,13 @@ class ConsoleStore(SqlStore):
 
     def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:
         """Return tasks without their bodies: running ones, then by when they are due."""
-        where, given = ("queue = %s AND ", (queue,)) if queue is not None else ("", ())
-        rows: list[tuple[Any, ...]] = []
-        # One query for each state: each is served by the index of that state.
-        for state in (State.RUNNING, State.SUSPECT, State.WAITING):
-            condition = f"state = {state:d}" + (" AND state > 1" if state is State.SUSPECT else "")
-            sql = f"SELECT {_LISTED}, state FROM {TASKS} WHERE {where}{condition} ORDER BY due, id LIMIT %s"
-            rows += self.select(sql, (*given, limit - len(rows)))
-        return [_record(row) for row in rows]
+        where, given = ("queue = %s AND ", (queue, limit)) if queue is not None else ("", (limit,))
+        # Each part is served by the index of its state; one statement, so that no task slips from one into the next.
+        parts = [
+            f"SELECT * FROM (SELECT {_LISTED}, state FROM {TASKS} WHERE {where}{condition} ORDER BY due, id LIMIT %s)"
+            for condition in _BY_STATE
+        ]
+        return [_record(row) for row in self.select(" UNION ALL ".join(parts), given * len(parts))[:limit]]
 
     def get_task(self, queue: str, name: str) -> TaskRecord | None:
         """Return one task."""
@@ -108,7 +110,7 @@ class ConsoleStore(SqlStore):
             self._keep(cursor, queue, purged=self.clock.now())
         count = 0
         # By state: what is removed leaves the index that it was found by.
-        for state in ("state = 0", "state = 1", "state = 3 AND state > 1"):
+        for state in reversed(_BY_STATE):
             chosen = f"SELECT id FROM {TASKS} WHERE queue = %s AND {state} AND id <= %s LIMIT {PURGE_BATCH}"
             found = True
             while found:
@@ -142,30 +144,25 @@ class ConsoleStore(SqlStore):
 
     def is_empty(self, queues: Queues = None) -> bool:
         """Tell whether nothing is due, running, or waits for a retry."""
-        paused = {name for (name,) in self.select(f"SELECT name FROM {QUEUES} WHERE paused = %s", (True,))}
-        now = self.clock.now()
-
-        def counts(queue: str) -> bool:
-            return queues is None or queue in queues
-
-        running = f"SELECT DISTINCT queue FROM {TASKS} WHERE state = {State.RUNNING:d}"
-        if any(counts(queue) for (queue,) in self.select(running)):
-            return False
-        if self.next_suspect(queues) is not None:
-            return False
-        with self.cursor() as cursor:
-            views = [view for view in self._views(cursor, queues) if not view.paused or view.due == 0]
-        if any(view.due <= now for view in views):
-            return False
         # What waits for its first attempt is scheduled; what had one, or was busy, waits for a retry.
-        retries = f"SELECT DISTINCT queue FROM {TASKS} WHERE state = {State.WAITING:d} AND (attempts > 0 OR busy > 0)"
-        return not any(counts(queue) and queue not in paused for (queue,) in self.select(retries))
+        waiting = f"state = {State.WAITING:d} AND (due <= %s OR attempts > 0 OR busy > 0)"
+        parts = [
+            f"SELECT queue, {waits:d}, min(due) FROM {TASKS} WHERE {condition} GROUP BY queue"
+            for waits, condition in zip((0, 1, 1), (*_BY_STATE[:2], waiting), strict=True)
+        ]
+        # One statement: a task that is claimed or fails meanwhile must not slip through.
+        rows = self.select(" UNION ALL ".join(parts), (self.clock.now(),))
+        paused = {name for (name,) in self.select(f"SELECT name FROM {QUEUES} WHERE paused = %s", (True,))}
+        return not any(
+            (queues is None or queue in queues) and not (waits and queue in paused and due > 0)
+            for queue, waits, due in rows
+        )
 
     def sweep(self, *, retention: float, limit: int = 500) -> int:
         """Forget names that are free again, and exhaust tasks that are too old."""
         now = self.clock.now()
         with self.writing() as cursor:
-            free = f"state = {State.ENDED:d} AND state > 1 AND due <= %s"
+            free = f"state = {State.ENDED:d} AND due <= %s"
             rows = self.fetch(cursor, f"SELECT id FROM {TASKS} WHERE {free} LIMIT %s", (now, limit))
             if rows:
                 cursor.executemany(f"DELETE FROM {TASKS} WHERE id = %s AND state = {State.ENDED:d}", rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
@@ -73,12 +74,12 @@ class Leased(NamedTuple):
     def retry(self) -> RetryOptions | None:
         """Return the task's own retry options, if it has any."""
         given = self.settings.get("retry")
-        return None if given is None else RetryOptions(**given)
+        # A newer release may have written options that this one does not know.
+        return None if given is None else RetryOptions(**{name: given[name] for name in _RETRY_NAMES & given.keys()})
 
     def to_task(self) -> Task:
         """Return the task that was enqueued; `eta` is when it was due last."""
         given = self.settings
-        retry = given.pop("retry", None)
         return Task(
             queue=self.queue,
             name=self.name,
@@ -88,14 +89,18 @@ class Leased(NamedTuple):
             headers=json.loads(self.headers),
             eta=from_micros(self.due) if self.due else None,
             created=from_micros(self.created),
-            retry=None if retry is None else RetryOptions(**retry),
+            dispatch_deadline=given.get("dispatch_deadline"),
+            retry=self.retry if given else None,
+            service=given.get("service"),
+            version=given.get("version"),
+            instance=given.get("instance"),
             start_id=self.start_id,
             named=bool(self.named),
-            **given,
         )
 
 
 COLUMNS: Final = ", ".join(Leased._fields)
+_RETRY_NAMES = {field.name for field in dataclasses.fields(RetryOptions)}
 
 
 def write_task(task: Task, now: int) -> tuple[Any, ...]:

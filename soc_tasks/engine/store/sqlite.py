@@ -52,19 +52,20 @@ class SqliteStore(ConsoleStore):
 
     @contextmanager
     def writing(self) -> Iterator[CursorWrapper]:
-        """Take this worker's turn, open a transaction that writes, and yield a cursor."""
-        with self._turn, super().writing() as cursor:
-            yield cursor
+        """Take this worker's turn, open a transaction that writes, and yield a cursor.
 
-    def prepare_connection(self) -> None:
-        """Have this thread's transactions take the write lock as they begin, whatever the site's own do."""
-        connection = connections[self.alias]
-        if connection.is_in_memory_db():  # type: ignore[attr-defined]
-            # There is one connection, and others use it.
-            return
-        connection.close()
-        options = {**connection.settings_dict["OPTIONS"], "transaction_mode": "IMMEDIATE"}
-        connection.settings_dict = {**connection.settings_dict, "OPTIONS": options, "CONN_MAX_AGE": None}
+        The write lock is taken as the transaction begins, whatever the site's own transactions do: one that reads
+        first fails at once if somebody else commits before it writes.
+        """
+        connection: Any = connections[self.alias]
+        with self._turn:
+            connection.ensure_connection()
+            mode, connection.transaction_mode = connection.transaction_mode, "IMMEDIATE"
+            try:
+                with super().writing() as cursor:
+                    yield cursor
+            finally:
+                connection.transaction_mode = mode
 
     def add(self, tasks: Sequence[Task]) -> None:
         """Keep new tasks, all or none."""
@@ -166,10 +167,14 @@ class SqliteStore(ConsoleStore):
 
     def read_change_mark(self) -> object:
         """Return SQLite's count of commits by other connections."""
-        if connections[self.alias].is_in_memory_db():  # type: ignore[attr-defined]
+        connection = connections[self.alias]
+        if connection.is_in_memory_db():  # type: ignore[attr-defined]
             # Connections to one memory share their count.
             return None
-        return self.select("PRAGMA data_version")[0][0]
+        connection.ensure_connection()
+        # Asked many times a second by idle workers: straight from the driver.
+        with connection.wrap_database_errors:
+            return connection.connection.execute("PRAGMA data_version").fetchone()[0]
 
     def wake_on_commit(self) -> None:
         """Wake the workers once the open transaction has committed."""

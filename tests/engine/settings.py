@@ -1,0 +1,29 @@
+"""A site in processes of its own, on the database file that the environment names."""
+
+from __future__ import annotations
+
+import os
+
+SECRET_KEY = "tests-only-tests-only-tests-only-tests-only-tests-only"
+USE_TZ = True
+DEBUG = os.environ.get("ENGINE_DEBUG") == "1"
+ALLOWED_HOSTS = ["localhost"]
+ROOT_URLCONF = os.environ.get("ENGINE_URLS", "tests.engine.urls")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "soc_tasks", "soc_tasks.engine"]
+MIDDLEWARE = []
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ["ENGINE_DATABASE"],
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        },
+    }
+}
+SOC_TASKS = {
+    "LEASE_SECONDS": float(os.environ.get("ENGINE_LEASE", "0.5")),
+    "RUNSERVER": os.environ.get("ENGINE_RUNSERVER", "1") == "1",
+}

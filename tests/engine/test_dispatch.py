@@ -1,0 +1,135 @@
+"""A task as a WSGI request to this very site."""
+
+from __future__ import annotations
+
+import pytest
+from django.http import HttpResponse, StreamingHttpResponse
+from django.test import override_settings
+from django.urls import path, reverse
+
+from soc_tasks.engine.dispatch import InProcessDispatcher, dispatch_host
+from soc_tasks.values import COUNTDOWN_HEADER, DELIVERY_KEY, OUTCOME_HEADER, Answer, Delivery
+from tests.engine.tasks import make_task
+
+# Django's handler closes old connections between requests.
+pytestmark = pytest.mark.django_db
+
+requests = []
+streamed = []
+
+
+def look(request, **kwargs):
+    # The body of a request can be read while it is served only.
+    request.read_body = request.body
+    request.kwargs, request.own_url = kwargs, reverse("look", args=["x"])
+    requests.append(request)
+    return HttpResponse(status=int(request.GET.get("status", 200)))
+
+
+def say(request):
+    return HttpResponse(status=500, headers={OUTCOME_HEADER: "busy", COUNTDOWN_HEADER: "2.5"})
+
+
+def stream(request):
+    return StreamingHttpResponse(streamed.append(part) or b"" for part in range(3))
+
+
+def leave_site(environ, start_response):
+    raise OSError("the middleware is broken")
+
+
+urlpatterns = [
+    path("look/<str:what>", look, name="look"),
+    path("say", say),
+    path("stream", stream),
+]
+
+
+@pytest.fixture(autouse=True)
+def here(settings):
+    settings.ROOT_URLCONF = __name__
+    settings.ALLOWED_HOSTS = ["site.example", "localhost"]
+    requests.clear()
+    streamed.clear()
+
+
+def call(task, **fields):
+    delivery = Delivery(queue=task.queue, name=task.name, **fields)
+    return InProcessDispatcher()(task, delivery), delivery
+
+
+def test_the_request_that_a_view_sees():
+    task = make_task(
+        "/look/caf%C3%A9?a=1&b=%20",
+        body=b"k=v",
+        headers={"Content-Type": "application/x-www-form-urlencoded", "X-Own-Header": "own"},
+    )
+    answer, delivery = call(task)
+    assert answer == Answer(status=200)
+    (request,) = requests
+    assert (request.method, request.kwargs, request.GET["b"]) == ("POST", {"what": "café"}, " ")
+    assert request.read_body == b"k=v"
+    assert request.POST["k"] == "v"
+    assert request.headers["X-Own-Header"] == "own"
+    assert request.environ[DELIVERY_KEY] is delivery
+    assert request.get_host() == "site.example"
+    assert not request.is_secure()
+
+
+def test_the_script_prefix_is_split_from_the_path():
+    call(make_task("/prefix/look/x", script_name="/prefix"))
+    (request,) = requests
+    assert (request.path, request.path_info, request.own_url) == ("/prefix/look/x", "/look/x", "/prefix/look/x")
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 404, 500])
+def test_the_answer_has_the_status(status):
+    assert call(make_task(f"/look/x?status={status}"))[0].status == status
+
+
+def test_outcome_and_countdown_come_by_header():
+    assert call(make_task("/say"))[0] == Answer(status=500, outcome="busy", countdown=2.5)
+
+
+def test_what_is_streamed_runs_to_its_end():
+    call(make_task("/stream"))
+    assert streamed == [0, 1, 2]
+
+
+def test_an_exception_that_leaves_the_site_is_a_500(caplog):
+    task = make_task()
+    delivery = Delivery(queue="default", name=task.name)
+    assert InProcessDispatcher(leave_site)(task, delivery) == Answer(status=500)
+    assert isinstance(delivery.failures[0], OSError)
+    assert task.name in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts", "expected"),
+    [
+        (None, ["*", ".wide.example", "own.example"], "own.example"),
+        (None, ["*"], "localhost"),
+        (None, [], "localhost"),
+        ("given.example:8443", ["own.example"], "given.example:8443"),
+    ],
+)
+def test_the_host_is_one_that_the_site_lets_through(given, hosts, expected):
+    with override_settings(SOC_TASKS={"HOST": given}, ALLOWED_HOSTS=hosts):
+        assert dispatch_host() == expected
+
+
+def test_https_where_the_site_redirects_to_it(settings):
+    settings.MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+    settings.SECURE_SSL_REDIRECT = True
+    assert call(make_task("/look/x"))[0].status == 200
+    assert requests[0].is_secure()
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    assert call(make_task("/look/x"))[0].status == 200
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[::1]:8000", "localhost:8000"])
+def test_hosts_with_ports_and_brackets(settings, host):
+    settings.SOC_TASKS = {"HOST": host}
+    settings.ALLOWED_HOSTS = ["[::1]", "localhost"]
+    assert call(make_task("/look/x"))[0].status == 200
+    assert requests[0].get_host() == host

@@ -1,0 +1,235 @@
+"""The store on SQLite: the contract, and what is SQLite's own."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from django.db import connections, transaction
+
+from soc_tasks.engine.clock import SECOND
+from soc_tasks.engine.rates import Share
+from soc_tasks.engine.store import get_store
+from soc_tasks.engine.store.rows import TASKS
+from soc_tasks.engine.store.sqlite import SqliteStore
+from soc_tasks.errors import BackendUnavailableError, ConfigurationError, NotSupportedError
+from tests.contracts.store import StoreContract
+from tests.engine.tasks import make_task, names, rolled_back
+
+
+class TestContract(StoreContract):
+    @pytest.fixture
+    def store(self, file_database, clock):
+        return SqliteStore(file_database, clock)
+
+
+@pytest.fixture
+def store(file_database):
+    return SqliteStore(file_database)
+
+
+@pytest.fixture
+def other(file_database):
+    """A connection of somebody else."""
+    connection = sqlite3.connect(connections[file_database].settings_dict["NAME"], isolation_level=None)
+    yield connection
+    connection.close()
+
+
+def test_a_locked_database_is_unavailable(store, other):
+    connections.settings[store.alias]["OPTIONS"]["timeout"] = 0.01
+    connections[store.alias].close()
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BackendUnavailableError, match="locked"):
+        store.add([make_task()])
+    other.execute("ROLLBACK")
+    store.add([make_task()])
+
+
+def test_missing_tables_say_how_to_make_them(store, other):
+    assert store.is_ready()
+    other.execute(f"DROP TABLE {TASKS}")
+    assert not store.is_ready()
+    with pytest.raises(BackendUnavailableError, match=f"manage.py migrate --database {store.alias}"):
+        store.add([make_task()])
+
+
+def test_the_change_mark_tells_of_commits_by_others(store, other):
+    mark = store.read_change_mark()
+    store.add([make_task()])
+    assert store.read_change_mark() == mark
+    other.execute("UPDATE soc_tasks_engine_task SET due = due")
+    assert store.read_change_mark() != mark
+
+
+def test_the_engine_takes_the_write_lock_as_its_transactions_begin(store, other):
+    connections.settings[store.alias]["OPTIONS"].pop("transaction_mode")
+    connections[store.alias].close()
+    other.execute("PRAGMA busy_timeout = 1")
+    with store.writing(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
+    # Those of the site stay as they were.
+    with transaction.atomic(using=store.alias):
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+
+
+def test_one_wake_for_each_transaction(store, monkeypatch):
+    wakes = []
+    monkeypatch.setattr("soc_tasks.engine.store.sqlite.wake", wakes.append)
+    with transaction.atomic(using=store.alias):
+        for _ in range(5):
+            store.add([make_task()])
+        with rolled_back(using=store.alias):
+            store.add([make_task()])
+        assert wakes == []
+    assert wakes == [store.alias]
+    with rolled_back(using=store.alias):
+        store.add([make_task()])
+    with transaction.atomic(using=store.alias):
+        with rolled_back(using=store.alias):
+            store.add([make_task()])
+        store.add([make_task()])
+    assert wakes == [store.alias] * 2
+
+
+def test_get_store_refuses_what_it_cannot_use(monkeypatch, db):
+    with pytest.raises(ConfigurationError, match="no alias"):
+        get_store("nowhere")
+    monkeypatch.setattr(type(connections["default"]), "vendor", "oracle")
+    get_store.cache_clear()
+    with pytest.raises(NotSupportedError, match="does not run on oracle"):
+        get_store("default")
+    get_store.cache_clear()
+
+
+# What a claim costs must not grow with what waits, is scheduled, runs, or ended.
+
+
+@pytest.fixture
+def crowded(store):
+    """100,000 rows: 40,000 due in two queues, 40,000 scheduled, 10,000 running, 10,000 names kept."""
+    now = store.clock.now()
+    states = {0: (0, now - 10**9), 1: (0, now - 10**9), 2: (0, now - 10**9), 3: (0, now - 10**9)}
+    states |= dict.fromkeys(range(4, 8), (0, now + 3600 * SECOND))
+    states |= {8: (1, now - 10**10), 9: (2, now + 3600 * SECOND)}
+    rows = (
+        (
+            "default" if number % 20 else "other",
+            f"n{number}",
+            states[number % 10][0],
+            states[number % 10][1] + number,
+            77 if number % 10 == 8 else None,
+            number % 10 == 9,
+        )
+        for number in range(100_000)
+    )
+    with transaction.atomic(using=store.alias), store.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {TASKS} (queue, name, state, due, owner, named, path, headers, body, start_id, created)"
+            " VALUES (%s, %s, %s, %s, %s, %s, '/count', '{}', x'', '', 0)",
+            rows,
+        )
+        cursor.execute("ANALYZE")
+    return store
+
+
+def plans_of(store, call):
+    """Return the query plans of all statements that a call makes."""
+    statements, plans = [], []
+
+    def note(execute, sql, parameters, many, context):
+        statements.append((sql, next(iter(parameters)) if many else parameters))
+        return execute(sql, parameters, many, context)
+
+    with connections[store.alias].execute_wrapper(note):
+        call()
+    for sql, parameters in statements:
+        if sql.split()[0] in {"SELECT", "UPDATE", "DELETE", "WITH"}:
+            plans += [row[-1] for row in store.select(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+    return plans
+
+
+def steps_of(store, call):
+    """Return how many thousand steps SQLite's machine takes for a call: a measure that no other process disturbs."""
+    steps = []
+    connection = connections[store.alias]
+    connection.ensure_connection()
+    connection.connection.set_progress_handler(lambda: steps.append(1) and None, 1000)
+    try:
+        call()
+    finally:
+        connection.connection.set_progress_handler(None, 0)
+    return len(steps)
+
+
+def assert_no_scan(plans):
+    scans = [
+        plan
+        for plan in plans
+        if (plan.startswith("SCAN soc_tasks_engine_task") and "USING" not in plan) or "TEMP B-TREE FOR ORDER" in plan
+    ]
+    assert plans
+    assert scans == []
+
+
+def test_no_statement_of_the_worker_scans_the_table(crowded):
+    worker = crowded.join("here", 1, 1)
+    leased = []
+
+    def work():
+        leased.extend(crowded.exchange(worker, [], 50, {"default"}))
+        crowded.exchange(worker, [], 0)
+        crowded.next_due()
+        crowded.next_suspect()
+        crowded.claim_suspect(worker)
+        crowded.beat(worker)
+        crowded.leave(worker)
+
+    assert_no_scan(plans_of(crowded, work))
+    assert len(leased) == 50
+
+
+def test_the_claim_is_served_by_the_index_of_waiting_tasks(crowded):
+    worker = crowded.join("here", 1, 1)
+    plans = plans_of(crowded, lambda: crowded.exchange(worker, [], 50, {"other"}))
+    assert any("USING INDEX soc_tasks_engine_waiting (queue=? AND due<?)" in plan for plan in plans), plans
+
+
+def test_a_claim_costs_the_same_in_a_crowd(crowded):
+    worker = crowded.join("here", 1, 1)
+
+    def claim():
+        assert len(crowded.exchange(worker, [], 50)) == 50
+
+    assert steps_of(crowded, claim) < 30
+
+
+def test_a_paused_crowd_costs_nothing(crowded):
+    worker = crowded.join("here", 1, 1)
+    crowded.set_paused("default", True)
+    assert steps_of(crowded, lambda: crowded.exchange(worker, [], 50)) < 30
+    assert steps_of(crowded, crowded.next_due) < 5
+
+
+def test_fair_claims_of_many_queues(store):
+    with transaction.atomic(using=store.alias):
+        for number in range(150):
+            store.add([make_task(queue=f"q{number}") for _ in range(3)])
+    worker = store.join("here", 1, 1)
+    claimed = store.exchange(worker, [], 100)
+    assert len({task.queue for task in claimed}) == 100
+    total = 100
+    while claimed := store.exchange(worker, [], 200):
+        total += len(claimed)
+    assert total == 450
+
+
+def test_shares_limit_each_queue(store):
+    store.add([make_task(queue="a") for _ in range(5)])
+    store.add([make_task(queue="b", name="b")])
+    worker, now = store.join("here", 1, 1), store.clock.now()
+    with store.writing() as cursor:
+        leased = store.claim(cursor, worker, [Share("a", now, 2), Share("b", now, 2), Share("c", now, 2)], 10)
+    assert len(leased) == 3
+    assert "b" in names(leased)
