@@ -5,7 +5,37 @@ They are called rows so that `manage.py shell`, which imports models, leaves the
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
 from django.db import models
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+if TYPE_CHECKING:
+    # What goes in and comes out is what a DateTimeField takes and gives.
+    _Base = models.DateTimeField[Any, Any]
+else:
+    _Base = models.BigIntegerField
+
+
+class MomentField(_Base):
+    """An aware datetime, kept as whole microseconds since the epoch in UTC.
+
+    Unlike DateTimeField it means the same with USE_TZ on and off, on every database, and when summer time ends.
+    """
+
+    def get_prep_value(self, value: Any) -> Any:
+        """Return what is stored."""
+        if isinstance(value, datetime):
+            return (value - _EPOCH) // _MICROSECOND
+        return super().get_prep_value(value)
+
+    def from_db_value(self, value: int | None, *_: Any) -> datetime | None:
+        """Return what was stored, in UTC."""
+        return None if value is None else _EPOCH + value * _MICROSECOND
 
 
 class IterationRow(models.Model):
@@ -17,8 +47,8 @@ class IterationRow(models.Model):
     unfinished = models.IntegerField()
     total = models.BigIntegerField(null=True)
     options = models.TextField()
-    created = models.DateTimeField()
-    finished = models.DateTimeField(null=True)
+    created = MomentField()
+    finished = MomentField(null=True)
     error = models.TextField(blank=True)
 
     class Meta:
@@ -46,11 +76,11 @@ class ShardRow(models.Model):
     step = models.IntegerField()
     epoch = models.IntegerField()
     owner = models.CharField(max_length=32, blank=True)
-    until = models.DateTimeField(null=True)
+    until = MomentField(null=True)
     status = models.CharField(max_length=16)
     attempts = models.IntegerField()
     done = models.BigIntegerField()
-    progressed_at = models.DateTimeField(null=True)
+    progressed_at = MomentField(null=True)
     error = models.TextField(blank=True)
 
     class Meta:
@@ -75,7 +105,7 @@ class KeptTaskRow(models.Model):
     body = models.BinaryField()
     options = models.TextField()
     start_id = models.CharField(max_length=32)
-    created = models.DateTimeField()
+    created = MomentField()
 
     class Meta:
         """Shared by outbox and dead letters."""
@@ -89,7 +119,7 @@ class KeptTaskRow(models.Model):
 class OutboxRow(KeptTaskRow):
     """A task that committed with somebody's transaction and waits to be handed to the backend."""
 
-    leased_until = models.DateTimeField(null=True)
+    leased_until = MomentField(null=True)
     attempts = models.IntegerField(default=0)
 
     class Meta:
@@ -123,7 +153,7 @@ class ReceiptRow(models.Model):
     """Proof that an atomic task ran: it committed with what the task did."""
 
     start_id = models.CharField(max_length=32, primary_key=True)
-    created = models.DateTimeField()
+    created = MomentField()
 
     class Meta:
         """Swept by age."""

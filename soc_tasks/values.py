@@ -24,14 +24,20 @@ COUNTDOWN_HEADER: Final = "X-SocTasks-Countdown"
 DELIVERY_KEY: Final = "soc_tasks.delivery"
 
 
+#: Seconds of the longest wait, 30 days; and the largest whole number, which every database can store.
+MAX_SECONDS: Final = 30 * 86400
+MAX_WHOLE: Final = 2**31 - 1
+
+
 def _check_number(owner: str, name: str, value: Any, *, low: float, whole: bool = False) -> None:
-    """Refuse `value` unless it is a finite number of at least `low` (None passes: not set)."""
+    """Refuse `value` unless it is a number from `low` to the largest there is of its kind (None passes: not set)."""
     if value is None:
         return
     kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < low:
+    high = MAX_WHOLE if whole else MAX_SECONDS
+    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{owner}: {name} must be {kind} of at least {low:g}, not {value!r}.")
+        raise ValueError(f"{owner}: {name} must be {kind} from {low:g} to {high:,}, not {value!r}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class EmbeddedBackend(BaseBackend):
             return
         from soc_tasks.backends import outbox
 
-        if taken := self.store.find_taken(tasks):
+        if taken := [*self.store.find_taken(tasks), *outbox.find_taken(tasks, using)]:
             names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
             raise TaskAlreadyExistsError(f"These names exist already, or existed a short while ago: {names}.")
         outbox.hold(tasks, using, self.accept)

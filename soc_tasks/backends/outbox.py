@@ -45,6 +45,19 @@ def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
         transaction.on_commit(hand_on, using=using, robust=True)
 
 
+def find_taken(tasks: Sequence[Task], using: str) -> list[Task]:
+    """Return those of `tasks` whose chosen name stands twice among them, or waits in the outbox already."""
+    named = [task for task in tasks if task.named]
+    seen = get_state().find_held(named, using) if named else set()
+    taken = []
+    for task in named:
+        key = (task.queue, task.name)
+        if key in seen:
+            taken.append(task)
+        seen.add(key)
+    return taken
+
+
 def _hand_on(tasks: Sequence[Task], ids: Sequence[int], using: str, accept: Accept) -> None:
     try:
         accept(tasks)

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from django.conf import settings as django_settings
 from django.core.handlers.wsgi import WSGIHandler
+from django.urls import get_script_prefix, set_script_prefix
 
 from soc_tasks.conf import get_settings
 from soc_tasks.values import COUNTDOWN_HEADER, DELIVERY_KEY, OUTCOME_HEADER, Answer, Delivery, Task
@@ -43,6 +44,17 @@ def _environ_key(header: str) -> str:
 def _decode(path: str) -> str:
     """Return a quoted path as WSGI wants it: its bytes as latin-1 text (PEP 3333)."""
     return unquote_to_bytes(path).decode("latin-1") if "%" in path or not path.isascii() else path
+
+
+def _close(response: Any, task: Task) -> None:
+    """Close a response; what fails then comes after the answer, and does not change it."""
+    close = getattr(response, "close", None)
+    if close is None:
+        return
+    try:
+        close()
+    except Exception:
+        logger.exception("something failed after task %s of queue %s was answered", task.name, task.queue)
 
 
 class InProcessDispatcher:
@@ -79,6 +91,8 @@ class InProcessDispatcher:
     def __call__(self, task: Task, delivery: Delivery) -> Answer:
         """Make the call and return its answer; an exception that leaves the site counts as a 500."""
         seen: list[Any] = []
+        # Django's handler sets this thread's prefix to that of the call, and leaves it.
+        prefix = get_script_prefix()
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             seen[:] = [int(status[:3]), headers]
@@ -91,13 +105,13 @@ class InProcessDispatcher:
                     for _ in response:
                         continue
             finally:
-                close = getattr(response, "close", None)
-                if close is not None:
-                    close()
+                _close(response, task)
         except Exception as error:
             logger.exception("the site broke on task %s of queue %s", task.name, task.queue)
             delivery.failures.append(error)
             return Answer(status=500)
+        finally:
+            set_script_prefix(prefix)
         status, headers = seen
         outcome, countdown = "", None
         for key, value in headers:

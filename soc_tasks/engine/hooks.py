@@ -5,9 +5,12 @@ The engine knows tasks, queues and workers, not views, iterations or dead letter
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from soc_tasks.values import Task
+
+logger = logging.getLogger("soc_tasks.engine")
 
 #: Called as `exhausted(task, attempts, status)` inside the transaction on the engine's alias that removes a task
 #: which failed for the last time without its view having seen to it (no answer in time, or out of attempts).
@@ -42,9 +45,12 @@ def tell_exhausted(task: Task, attempts: int, status: int) -> None:
 
 
 def run_upkeep() -> None:
-    """Run what was registered for regular upkeep."""
+    """Run what was registered for regular upkeep; one that fails does not keep the others from it."""
     for hook in _upkeep:
-        hook()
+        try:
+            hook()
+        except Exception:
+            logger.exception("regular upkeep failed and is tried again")
 
 
 def ask_progress(task: Task) -> str:

@@ -162,7 +162,7 @@ class Pool:
                 if self._gate_closed:
                     with self._gate:
                         pass
-                if len(self._seats) - len(self._idle) > self._wanted:
+                if len(self._seats) - len(self._idle) > self._wanted or self._stopping():
                     self._rest(seat, always=True)
                     continue
                 try:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db import Error, connections
-from django.utils import timezone
 
 from soc_tasks.conf import get_settings
 from soc_tasks.state import get_state
@@ -21,12 +21,19 @@ logger = logging.getLogger("soc_tasks")
 
 
 @contextmanager
-def keep_lease(iteration: str, shard: int, owner: str) -> Iterator[None]:
-    """Renew a lease every third of its time until the block ends."""
+def keep_lease(iteration: str, shard: int, owner: str, deadline: float) -> Iterator[None]:
+    """Renew a lease every third of its time until the block ends, or the queue has given the delivery up.
+
+    Args:
+        iteration: id of the iteration.
+        shard: index of the shard.
+        owner: whose lease it is.
+        deadline: `time.monotonic()` after which a batch that hangs must not keep the shard.
+    """
     lease = get_settings().lease_seconds
     ended = threading.Event()
     # A timer, not a thread at once: most slices end before the first renewal is due.
-    timer = threading.Timer(lease / 3, _renew, (iteration, shard, owner, lease, ended))
+    timer = threading.Timer(lease / 3, _renew, (iteration, shard, owner, lease, deadline, ended))
     timer.name = f"soc_tasks-lease-{iteration[:8]}"
     timer.daemon = True
     timer.start()
@@ -37,11 +44,11 @@ def keep_lease(iteration: str, shard: int, owner: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _renew(iteration: str, shard: int, owner: str, lease: float, ended: threading.Event) -> None:
+def _renew(iteration: str, shard: int, owner: str, lease: float, deadline: float, ended: threading.Event) -> None:
     try:
-        while not ended.is_set():
+        while not ended.is_set() and time.monotonic() < deadline:
             try:
-                if not get_state().renew_lease(iteration, shard, owner, timezone.now() + timedelta(seconds=lease)):
+                if not get_state().renew_lease(iteration, shard, owner, datetime.now(UTC) + timedelta(seconds=lease)):
                     return
             except Error:
                 # The lease may end then; the fence decides, this only saves work.

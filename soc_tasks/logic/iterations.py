@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
-
-from django.utils import timezone
 
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic.runs import enqueue_slice
@@ -151,6 +149,6 @@ class Iteration:
             record = state.get_iteration(self.id, lock=True)
             if record is not None and record.status in before:
                 record.status = status
-                record.finished = timezone.now() if status == "cancelled" else None
+                record.finished = datetime.now(UTC) if status == "cancelled" else None
                 state.save_iteration(record)
         return self.refresh()

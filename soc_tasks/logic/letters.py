@@ -40,9 +40,11 @@ def retry_letter(letter_id: int) -> str:
         meta = read_meta(letter.task)
         if meta is not None and meta.slice is not None:
             return _resume(letter, meta.slice.iteration)
+        # Deleted first: of two who retry one letter, one finds it gone.
+        if not state.delete_dead_letters([letter_id]):
+            raise LetterNotFoundError(f"There is no dead letter {letter_id} any more.")
         task = dataclasses.replace(letter.task, name=uuid.uuid4().hex, named=False, created=datetime.now(UTC), eta=None)
         get_backend().submit([task], state.alias)
-        state.delete_dead_letters([letter_id])
     return f"queued in {task.queue} as {task.name}"
 
 

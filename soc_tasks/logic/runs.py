@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.utils import timezone
-
 from soc_tasks.backends import get_backend
 from soc_tasks.conf import get_settings
 from soc_tasks.errors import ConfigurationError, FatalTaskError
@@ -101,7 +99,9 @@ def check_one_alias(plan: Plan, source: Source) -> None:
 def enqueue_slice(iteration: IterationRecord, shard: ShardRecord, *, countdown: float | None = None) -> None:
     """Enqueue the slice that the shard stands before."""
     message = SliceMessage(iteration=iteration.id, shard=shard.index, step=shard.step, epoch=shard.epoch)
-    _submit(iteration, Meta(start_id=uuid.uuid4().hex, slice=message), b"", countdown)
+    # One name for one slice: while its task waits or runs, there is no second one.
+    name = f"{iteration.id}-{shard.index}-{shard.epoch}-{shard.step}"
+    _submit(iteration, Meta(start_id=uuid.uuid4().hex, slice=message), b"", countdown, name)
 
 
 def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
@@ -112,7 +112,7 @@ def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
     now = state.get_iteration(iteration.id, lock=True)
     if now is None or now.status == "cancelled":
         return
-    now.status, now.finished = "succeeded", timezone.now()
+    now.status, now.finished = "succeeded", datetime.now(UTC)
     state.save_iteration(now)
     if plan.repeat_in is not None and iteration.options.get("repeats", True):
         _repeat(iteration, plan.repeat_in)
@@ -129,15 +129,15 @@ def _repeat(iteration: IterationRecord, seconds: float) -> None:
         repeat=True,
         admitted=True,
     )
-    _submit(iteration, meta, body, seconds)
+    _submit(iteration, meta, body, seconds, meta.start_id)
 
 
-def _submit(iteration: IterationRecord, meta: Meta, body: bytes, countdown: float | None) -> None:
+def _submit(iteration: IterationRecord, meta: Meta, body: bytes, countdown: float | None, name: str) -> None:
     inherited = Inherited.from_dict(iteration.options["inherited"])
     now = datetime.now(UTC)
     task = Task(
         queue=inherited.queue,
-        name=meta.start_id,
+        name=name,
         path=iteration.options["path"],
         script_name=iteration.options["script_name"],
         body=body,

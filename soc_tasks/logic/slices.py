@@ -16,20 +16,19 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.utils import timezone
-
-from soc_tasks.conf import get_settings
+from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.heartbeats import keep_lease
 from soc_tasks.logic.plans import Plan, Source, make_source
 from soc_tasks.logic.runs import enqueue_slice, finish_shard
-from soc_tasks.meta import SliceMessage
+from soc_tasks.meta import Inherited, SliceMessage
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
+from soc_tasks.values import DEFAULT_RETRY
 
 logger = logging.getLogger("soc_tasks")
 
@@ -52,11 +51,14 @@ class Budget:
     Args:
         seconds: time that it may use.
         stopping: whether the worker wants to end.
+        started: when it began (monotonic).
+        deadline: when the queue gives the delivery up (monotonic).
     """
 
     seconds: float
     stopping: Callable[[], bool]
     started: float
+    deadline: float
 
     @classmethod
     def for_delivery(cls, plan: Plan, deadline: float, stopping: Callable[[], bool]) -> Budget:
@@ -64,7 +66,9 @@ class Budget:
         now = time.monotonic()
         wanted = plan.time_limit if plan.time_limit is not None else get_settings().effective_slice_seconds
         # A tenth is kept back for the batch that is running when the time is up.
-        return cls(seconds=min(wanted, max(0.0, 0.9 * (deadline - now))), stopping=stopping, started=now)
+        return cls(
+            seconds=min(wanted, max(0.0, 0.9 * (deadline - now))), stopping=stopping, started=now, deadline=deadline
+        )
 
     def is_used_up(self) -> bool:
         """Tell whether the slice should hand over now."""
@@ -141,11 +145,11 @@ class _Run:
             raise EarlySliceError(f"step {self.message.step} of shard {shard.index}, which is at {shard.step}")
         return iteration
 
-    def fetch(self, shard: ShardRecord) -> _Step:
+    def fetch(self, shard: ShardRecord, iteration: IterationRecord) -> _Step:
         """Fetch the batch at the cursor."""
-        context = payloads.loads(shard.context)
         if self.source is None:
-            self.source = make_source(self.plan, context)
+            # The original context: edits of the view must not change what is iterated over.
+            self.source = make_source(self.plan, payloads.loads(iteration.options["context"]))
         key = shard.cursor if shard.cursor is not None else (shard.start or self.source.start_key)
         entities, next_key = self.source.fetch(key, end_key=shard.end)
         if next_key is not None and next_key == key:
@@ -174,7 +178,7 @@ class _Run:
         shard.context = context
         shard.attempts = 0
         shard.error = ""
-        shard.progressed_at = timezone.now()
+        shard.progressed_at = datetime.now(UTC)
         if not self.repeats and iteration.options.get("repeats", True):
             iteration.options["repeats"] = False
             self.state.save_options(iteration)
@@ -245,7 +249,7 @@ class _AtomicRun(_Run):
                 iteration = self.judge(shard)
                 if shard is None or iteration is None:
                     return self.progressed
-                step = self.fetch(shard)
+                step = self.fetch(shard, iteration)
                 context = self.call(step, shard)
                 goes_on = self.advance(shard, iteration, step, context)
             self.progressed = True
@@ -262,15 +266,16 @@ class _LeasedRun(_Run):
 
     def run(self) -> bool:
         with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
-            if self.judge(shard) is None or shard is None:
+            iteration = self.judge(shard)
+            if shard is None or iteration is None:
                 return False
-            if shard.owner and shard.until is not None and shard.until > timezone.now():
+            if shard.owner and _is_alive(shard.until):
                 raise ShardBusyError("another delivery has leased the shard")
             self.take_lease(shard)
             self.state.save_shard(shard)
-        with keep_lease(self.message.iteration, self.message.shard, self.owner):
+        with keep_lease(self.message.iteration, self.message.shard, self.owner, self.budget.deadline):
             while True:
-                step = self.fetch(shard)
+                step = self.fetch(shard, iteration)
                 context = self.call(step, shard)
                 with self.state.locked_shard(self.message.iteration, self.message.shard) as current:
                     if current is None or not self.holds(current):
@@ -289,7 +294,7 @@ class _LeasedRun(_Run):
     def take_lease(self, shard: ShardRecord) -> None:
         """Own the shard until the lease ends."""
         shard.owner = self.owner
-        shard.until = timezone.now() + timedelta(seconds=get_settings().lease_seconds)
+        shard.until = datetime.now(UTC) + timedelta(seconds=get_settings().lease_seconds)
 
     def holds(self, shard: ShardRecord | None) -> bool:
         """Tell whether the lease still stands."""
@@ -302,4 +307,13 @@ def describe(error: BaseException) -> str:
 
 
 def _first_backoff(iteration: IterationRecord) -> float:
-    return float(iteration.options.get("inherited", {}).get("retry", {}).get("min_backoff") or 0.1)
+    inherited = Inherited.from_dict(iteration.options["inherited"])
+    queue = get_queues().get(inherited.queue)
+    base = queue.retry if queue is not None else DEFAULT_RETRY
+    return (inherited.retry.over(base) if inherited.retry is not None else base).min_backoff or 0.0
+
+
+def _is_alive(until: datetime | None) -> bool:
+    """Tell whether a lease that ends at `until` stands; one that is longer than leases are is of a clock set back."""
+    now = datetime.now(UTC)
+    return until is not None and now < until <= now + timedelta(seconds=get_settings().lease_seconds + 1)

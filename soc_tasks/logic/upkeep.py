@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from django.utils import timezone
-
+from soc_tasks.errors import EnqueueError, TaskAlreadyExistsError
 from soc_tasks.logic.runs import enqueue_slice
 from soc_tasks.state import get_state
 
 logger = logging.getLogger("soc_tasks")
 
-#: A running shard without progress for so long gets its task anew. Longer than any backoff that a healthy queue
-#: would be in; a task too many is dropped by the fence.
+#: A running shard without progress for so long is looked at.
 STUCK_AFTER: Final = timedelta(minutes=15)
 #: How many shards one call looks after.
 STUCK_AT_ONCE: Final = 100
 
 
 def reissue_stuck() -> int:
-    """Enqueue the slices of running shards anew that had no progress for 15 minutes; return how many there were.
+    """Enqueue the slices of running shards anew whose task is gone; return how many there were.
 
-    Step and epoch stay, so that of two deliveries only one counts. Failed shards wait for `resume`.
+    Looked at are those without progress for 15 minutes. Step, epoch and name stay: where the task still waits (for a
+    slow queue, or for its next attempt), its name is taken and nothing is done. Failed shards wait for `resume`.
     """
-    state = get_state()
+    state, count = get_state(), 0
     with state.atomic():
-        shards = state.touch_stuck_shards(timezone.now() - STUCK_AFTER, STUCK_AT_ONCE)
-        for shard in shards:
-            iteration = state.get_iteration(shard.iteration)
-            if iteration is not None:
-                logger.warning("shard %d of iteration %s is stuck; its task is queued anew", shard.index, iteration.id)
-                enqueue_slice(iteration, shard)
-    return len(shards)
+        shards = state.touch_stuck_shards(datetime.now(UTC) - STUCK_AFTER, STUCK_AT_ONCE)
+    for shard in shards:
+        iteration = state.get_iteration(shard.iteration)
+        if iteration is None:
+            continue
+        try:
+            enqueue_slice(iteration, shard)
+        except TaskAlreadyExistsError:
+            continue
+        except EnqueueError:
+            # One that cannot be queued (its queue is gone from the settings) must not hold up the others.
+            logger.exception("shard %d of iteration %s is stuck, and cannot be queued anew", shard.index, iteration.id)
+            continue
+        logger.warning("shard %d of iteration %s was stuck; its task is queued anew", shard.index, iteration.id)
+        count += 1
+    return count

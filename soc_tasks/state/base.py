@@ -226,6 +226,10 @@ class BaseState(ABC):
         """Return the aliases that can hold an outbox."""
 
     @abstractmethod
+    def find_held(self, tasks: Sequence[Task], using: str) -> set[tuple[str, str]]:
+        """Return queue and name of those of `tasks` that wait in the outbox of `using`."""
+
+    @abstractmethod
     def drop_held(self, using: str, ids: Sequence[int]) -> None:
         """Delete outbox rows whose tasks were accepted."""
 
@@ -248,9 +252,10 @@ class BaseState(ABC):
         Args:
             task: the task.
             attempts: attempts that were answered, or ran out of time.
-            status: HTTP status of the last one; 504: it ran out of time; 0: its process died.
+            status: HTTP status of the last one; 504: it ran out of time; 0: its process died; -1: it waited too long.
         """
         kind, error = {
+            -1: ("Expired", "It waited for as long as tasks are kept (RETENTION_DAYS)."),
             0: ("ProcessDied", f"Its process died while it ran this task alone; {attempts} attempts had ended before."),
             504: ("DeadlineExceeded", f"The last of {attempts} attempts gave no answer within its deadline."),
         }.get(status, ("Exhausted", f"The last of {attempts} attempts was answered with {status}."))

@@ -6,26 +6,26 @@ Iterations and dead letters live on `DATABASE`, outbox and receipts on the alias
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import simplejson
-from django.db import OperationalError, connections, router, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
 from soc_tasks.conf import get_settings
 from soc_tasks.meta import read_meta
-from soc_tasks.models import DeadLetterRow, IterationRow, OutboxRow, ReceiptRow, ShardRow
+from soc_tasks.models import DeadLetterRow, IterationRow, ReceiptRow, ShardRow
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.breather import SqliteBreather
+from soc_tasks.state.django_outbox import DjangoOutbox
 from soc_tasks.state.rows import insert_or_ignore, read_task, spell_out, write_task
-from soc_tasks.values import Task
 
-#: For how long an outbox row belongs to whoever took it, seconds.
-OUTBOX_LEASE = 30.0
+logger = logging.getLogger("soc_tasks")
+
 #: How many rows of a kind one sweep deletes at most, so that it never holds the database for long.
 SWEEP_ROWS = 1000
 
@@ -64,11 +64,24 @@ def _read_letter(row: DeadLetterRow) -> DeadLetter:
     )
 
 
-class DjangoState(BaseState):
+def _is_lock_error(error: OperationalError) -> bool:
+    """Tell a lock that somebody else holds from a database that is broken or gone."""
+    cause = error.__cause__
+    if getattr(cause, "sqlstate", None) is not None:
+        # lock_not_available, deadlock_detected, serialization_failure
+        return cause.sqlstate in ("55P03", "40P01", "40001")  # type: ignore[union-attr]
+    if error.args and isinstance(error.args[0], int):
+        # MySQL and MariaDB: lock wait timeout, deadlock, NOWAIT
+        return error.args[0] in (1205, 1213, 3572)
+    return "locked" in str(error) or "busy" in str(error)
+
+
+class DjangoState(DjangoOutbox, BaseState):
     """Keeps records in the tables of soc_tasks.models."""
 
     def __init__(self) -> None:
         self.alias: str = get_settings().database
+        super().__init__(self.alias)
 
     def atomic(self) -> AbstractContextManager[Any]:
         """Open a transaction on `DATABASE`."""
@@ -82,7 +95,7 @@ class DjangoState(BaseState):
 
     def claim_receipt(self, start_id: str, using: str) -> bool:
         """Note that a task ran."""
-        return insert_or_ignore(ReceiptRow(start_id=start_id, created=timezone.now()), using)
+        return insert_or_ignore(ReceiptRow(start_id=start_id, created=datetime.now(UTC)), using)
 
     # Dead letters
 
@@ -98,7 +111,7 @@ class DjangoState(BaseState):
             iteration=message.iteration if message is not None else "",
         )
         write_task(letter.task, row)
-        row.created = timezone.now()
+        row.created = datetime.now(UTC)
         with self.atomic():
             if message is not None:
                 shards = ShardRow.objects.using(self.alias).filter(
@@ -112,7 +125,7 @@ class DjangoState(BaseState):
                 if shards.update(status="failed", owner="", until=None, error=error):
                     IterationRow.objects.using(self.alias).filter(
                         pk=message.iteration, status__in=("running", "paused")
-                    ).update(status="failed", error=error, finished=timezone.now())
+                    ).update(status="failed", error=error, finished=datetime.now(UTC))
             row.save(using=self.alias, force_insert=True)
 
     def list_dead_letters(self, *, queue: str | None = None, limit: int = 100) -> list[DeadLetter]:
@@ -146,7 +159,7 @@ class DjangoState(BaseState):
             unfinished=iteration.unfinished,
             total=iteration.total,
             options=simplejson.dumps(iteration.options),
-            created=timezone.now(),
+            created=datetime.now(UTC),
         )
         with self.atomic():
             if not insert_or_ignore(row, self.alias):
@@ -208,6 +221,8 @@ class DjangoState(BaseState):
                 stack.enter_context(self.atomic())
                 row = self._lock_shard(iteration_id, index)
             except OperationalError as error:
+                if not _is_lock_error(error):
+                    raise
                 raise ShardBusyError(str(error)) from error
             yield None if row is None else _read_shard(row)
 
@@ -229,12 +244,12 @@ class DjangoState(BaseState):
     def resume_shards(self, iteration_id: str) -> list[ShardRecord]:
         """Set the shards that are not done running again."""
         rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).exclude(status="done")
-        rows.update(status="running", epoch=F("epoch") + 1, attempts=0, error="")
+        rows.update(status="running", epoch=F("epoch") + 1, attempts=0, error="", progressed_at=datetime.now(UTC))
         return [_read_shard(row) for row in rows.order_by("index")]
 
     def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
         """Return running shards without progress, in the open transaction."""
-        now = timezone.now()
+        now = datetime.now(UTC)
         rows = ShardRow.objects.using(self.alias).filter(
             Q(until=None) | Q(until__lt=now),
             Q(progressed_at__lt=before) | Q(progressed_at=None, iteration__created__lt=before),
@@ -256,55 +271,11 @@ class DjangoState(BaseState):
         rows.update(unfinished=F("unfinished") - 1)
         return int(rows.values_list("unfinished", flat=True).get())
 
-    # Outbox
-
-    def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[int]:
-        """Write outbox rows, leased to the writer until its transaction is over."""
-        until = timezone.now() + timedelta(seconds=OUTBOX_LEASE)
-        ids = []
-        for task in tasks:
-            row = write_task(task, OutboxRow(leased_until=until))
-            row.save(using=using, force_insert=True)
-            ids.append(row.pk)
-        return ids
-
-    def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[int, Task]]:
-        """Lease held tasks, oldest first."""
-        now = timezone.now()
-        rows = OutboxRow.objects.using(using).filter(Q(leased_until=None) | Q(leased_until__lt=now)).order_by("pk")
-        with transaction.atomic(using=using):
-            if connections[using].features.has_select_for_update_skip_locked:
-                rows = rows.select_for_update(skip_locked=True)
-            taken = list(rows[:limit])
-            free = OutboxRow.objects.using(using).filter(pk__in=[row.pk for row in taken])
-            if taken:
-                free.update(leased_until=now + timedelta(seconds=OUTBOX_LEASE), attempts=F("attempts") + 1)
-        for row in taken:
-            yield row.pk, read_task(row)
-
-    def outbox_aliases(self) -> list[str]:
-        """Return the aliases that hold this app's tables, `DATABASE` first."""
-        found = [self.alias]
-        for alias in connections:
-            # A replica shows the tables of another alias, and must not be written to.
-            replica = connections.settings[alias]["TEST"]["MIRROR"] or not router.allow_migrate_model(alias, OutboxRow)
-            if (
-                alias != self.alias
-                and not replica
-                and OutboxRow._meta.db_table in connections[alias].introspection.table_names()
-            ):
-                found.append(alias)
-        return found
-
-    def drop_held(self, using: str, ids: Sequence[int]) -> None:
-        """Delete outbox rows."""
-        OutboxRow.objects.using(using).filter(pk__in=ids).delete()
-
     # Retention
 
     def sweep(self) -> int:
         """Delete receipts, dead letters and ended iterations past the retention time, some at a time."""
-        before = timezone.now() - timedelta(days=get_settings().retention_days)
+        before = datetime.now(UTC) - timedelta(days=get_settings().retention_days)
         old: list[Any] = [
             DeadLetterRow.objects.using(self.alias).filter(created__lt=before),
             IterationRow.objects.using(self.alias).filter(finished__lt=before),

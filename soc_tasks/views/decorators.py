@@ -18,6 +18,7 @@ from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.runs import start_run
 from soc_tasks.logic.slices import Budget, run_slice
+from soc_tasks.logic.tasks import MAX_DELAY
 from soc_tasks.logic.urls import OPTIONS_ATTRIBUTE, ViewOptions
 from soc_tasks.meta import Inherited
 from soc_tasks.values import RetryOptions
@@ -150,7 +151,7 @@ def iterative_task(  # the public signature
         )
     if filter is not None and fields is not None:
         raise TypeError("filter and fields are the same thing; give one.")
-    _check_seconds("repeat_in", repeat_in, low=0)
+    _check_seconds("repeat_in", repeat_in, low=0, high=MAX_DELAY.total_seconds())
     _check_seconds("time_limit", time_limit, low=1e-9)
     if batch_size is not None and not (type(batch_size) is int and 1 <= batch_size <= MAX_BATCH_SIZE):
         raise ValueError(f"batch_size must be a whole number from 1 to {MAX_BATCH_SIZE}, not {batch_size!r}.")
@@ -286,8 +287,10 @@ def _check_signature(view: View) -> bool:
     return anything or "context" in parameters
 
 
-def _check_seconds(name: str, value: float | None, *, low: float) -> None:
+def _check_seconds(name: str, value: float | None, *, low: float, high: float = float("inf")) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < low:
-        raise ValueError(f"{name} must be seconds, {'0 or more' if low == 0 else 'above 0'}, not {value!r}.")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not low <= value <= high:
+        most = "" if high == float("inf") else f", at most {high:,.0f}"
+        raise ValueError(f"{name} must be seconds, {'0 or more' if low == 0 else 'above 0'}{most}, not {value!r}.")

@@ -84,14 +84,21 @@ def run_once(info: TaskInfo, work: Callable[[], None], *, atomic: bool, using: s
         Exception: what `work` raised, after all was rolled back.
     """
     alias = using or get_state().alias or "default"
+    # The receipt's alias first, so that it commits last: if another fails to commit, there is no receipt.
+    aliases = [alias] * atomic + [name for name in atomic_aliases() if not (atomic and name == alias)]
     with ExitStack() as stack:
-        for name in atomic_aliases():
+        for name in aliases:
             stack.enter_context(transaction.atomic(using=name))
-        if atomic:
-            stack.enter_context(transaction.atomic(using=alias))
-            if not get_state().claim_receipt(info.start_id, alias):
-                raise DuplicateError
+        if atomic and not get_state().claim_receipt(info.start_id, alias):
+            raise DuplicateError
         work()
+        for name in aliases:
+            if transaction.get_rollback(using=name):
+                # Django would roll back without a word, and the task would be gone as done.
+                raise RuntimeError(
+                    f"The view left its transaction on {name!r} to be rolled back: it caught a database error, or "
+                    "called set_rollback(). Wrap what may fail in a transaction.atomic() of its own."
+                )
 
 
 def run(

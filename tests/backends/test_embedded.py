@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from soc_tasks.backends import embedded, get_backend, outbox
@@ -49,6 +49,32 @@ class TestEnqueue:
         for alias in (None, "default", "other"):
             with pytest.raises(TaskAlreadyExistsError):
                 backend.submit([make_task(name="taken")], alias)
+
+    def test_a_name_that_waits_in_the_outbox_is_taken(self, backend):
+        with transaction.atomic(using="other"):
+            backend.submit([make_task(name="once", named=True)], "other")
+            with pytest.raises(TaskAlreadyExistsError):
+                backend.submit([make_task(name="once", named=True)], "other")
+            twice = [make_task(name="two", named=True), make_task(name="two", named=True)]
+            with pytest.raises(TaskAlreadyExistsError):
+                backend.submit(twice, "other")
+        assert names(backend.list_tasks()) == ["once"]
+
+    def test_an_alias_that_cannot_be_reached_does_not_hold_up_the_others(self, backend, monkeypatch, caplog):
+        with monkeypatch.context() as patch, transaction.atomic(using="other"):
+            patch.setattr(outbox, "_hand_on", lambda *_: None)
+            backend.submit([make_task(name="left")], "other")
+        OutboxRow.objects.using("other").update(leased_until=timezone.now() - timedelta(seconds=1))
+        take = type(get_state()).take_held
+
+        def fail_on_default(self, using, **options):
+            if using == "default":
+                raise OperationalError("gone")
+            return take(self, using, **options)
+
+        monkeypatch.setattr(type(get_state()), "take_held", fail_on_default)
+        assert backend.relay() == 1
+        assert "default" in caplog.text
 
     def test_the_relay_hands_on_what_a_dead_process_left(self, backend, monkeypatch):
         with monkeypatch.context() as patch, transaction.atomic(using="other"):

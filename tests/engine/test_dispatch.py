@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from django.core.signals import request_finished
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import override_settings
-from django.urls import path, reverse
+from django.urls import get_script_prefix, path, reverse, set_script_prefix
 
 from soc_tasks.engine.dispatch import InProcessDispatcher, dispatch_host
 from soc_tasks.values import COUNTDOWN_HEADER, DELIVERY_KEY, OUTCOME_HEADER, Answer, Delivery
@@ -133,3 +134,24 @@ def test_hosts_with_ports_and_brackets(settings, host):
     settings.ALLOWED_HOSTS = ["[::1]", "localhost"]
     assert call(make_task("/look/x"))[0].status == 200
     assert requests[0].get_host() == host
+
+
+def test_the_thread_keeps_its_script_prefix():
+    set_script_prefix("/mine/")
+    try:
+        call(make_task("/other/look/x", script_name="/other"))
+        assert get_script_prefix() == "/mine/"
+    finally:
+        set_script_prefix("/")
+
+
+def test_what_fails_after_the_answer_does_not_change_it():
+    def fail(**_):
+        raise ValueError("a receiver of request_finished")
+
+    request_finished.connect(fail)
+    try:
+        answer, delivery = call(make_task("/look/x"))
+    finally:
+        request_finished.disconnect(fail)
+    assert (answer.status, delivery.failures) == (200, [])

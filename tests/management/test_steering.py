@@ -10,7 +10,9 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from soc_tasks import FatalTaskError, Iteration, startTask
-from soc_tasks.models import ShardRow
+from soc_tasks.backends.memory import MemoryBackend
+from soc_tasks.errors import QueueNotFoundError, TaskAlreadyExistsError
+from soc_tasks.models import IterationRow, ShardRow
 from soc_tasks.state import get_state
 from soc_tasks.testing import TaskFailedBehaviour
 from tests import site
@@ -138,6 +140,28 @@ def test_relay_queues_a_stuck_shard_anew_and_only_once(iteration, task_queues):
     task_queues.process_task_queues()
     assert iteration.refresh().status == "succeeded"
     assert iteration.done == 25
+
+
+@pytest.mark.parametrize("trouble", [TaskAlreadyExistsError, QueueNotFoundError])
+def test_a_shard_that_cannot_be_queued_anew_does_not_hold_up_the_others(iteration, task_queues, monkeypatch, trouble):
+    iteration.resume()
+    other = startTask("rows")
+    task_queues.process_task_queues()
+    startTask("rows")
+    ShardRow.objects.update(progressed_at=timezone.now() - timedelta(hours=1), status="running")
+    IterationRow.objects.update(status="running")
+    task_queues.flush_task_queues()
+    submit = MemoryBackend.submit
+
+    def refuse_one(self, tasks, using=None):
+        if tasks[0].name.startswith(iteration.id):
+            raise trouble
+        submit(self, tasks, using)
+
+    monkeypatch.setattr(MemoryBackend, "submit", refuse_one)
+    assert "1 stuck" in tasks("relay")
+    assert task_queues.get_task_count() == 1
+    assert Iteration.get(other.iteration).status == "running"
 
 
 def test_relay_leaves_failed_and_leased_shards(iteration, task_queues):

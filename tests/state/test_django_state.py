@@ -15,6 +15,7 @@ from soc_tasks.meta import Meta, SliceMessage
 from soc_tasks.models import DeadLetterRow, IterationRow, OutboxRow, ReceiptRow
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter, IterationRecord, ShardBusyError, ShardRecord
+from soc_tasks.state.django import DjangoState
 from soc_tasks.testing import TaskFailedBehaviour
 from soc_tasks.values import META_HEADER, Task
 from tests import site
@@ -291,3 +292,28 @@ def test_held_tasks_come_back_whole_and_oldest_first():
     assert [task for _, task in state.take_held("other")] == tasks
     # Taken is leased again.
     assert list(state.take_held("other")) == []
+
+
+@pytest.mark.parametrize(("error", "busy"), [("database is locked", True), ("no such column: epoch", False)])
+def test_only_a_lock_counts_as_busy(monkeypatch, error, busy):
+    def fail(self, *_):
+        raise OperationalError(error)
+
+    monkeypatch.setattr(DjangoState, "_lock_shard", fail)
+    with pytest.raises(ShardBusyError if busy else OperationalError), get_state().locked_shard("0" * 32, 0):
+        pass
+
+
+def test_moments_do_not_depend_on_use_tz(settings):
+    settings.USE_TZ = False
+    moment = datetime(2026, 10, 25, 0, 30, 0, 7, tzinfo=UTC)
+    ReceiptRow.objects.create(start_id="a" * 32, created=moment)
+    assert ReceiptRow.objects.get().created == moment
+    assert ReceiptRow.objects.filter(created__lt=moment).count() == 0
+    state = get_state()
+    state.add_dead_letter(make_letter())
+    assert state.list_dead_letters()[0].created.tzinfo is UTC
+    state.hold_tasks([make_task()], "default")
+    OutboxRow.objects.update(leased_until=moment)
+    [(_, task)] = state.take_held("default")
+    assert task.created.tzinfo is UTC

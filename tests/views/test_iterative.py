@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 from django.http import HttpResponse
@@ -377,6 +377,40 @@ def test_do_not_repeat_ends_repeat_in_but_not_the_remaining_batches(task_queues,
     task_queues.assertNumTasksEquals(0)
 
 
+def test_edits_of_the_context_do_not_change_what_is_iterated_over(task_queues, entries, seen):
+    def forget_the_filter(request, entities, context):
+        seen.extend(entity.pk for entity in entities)
+        context.clear()
+
+    site.behaviours["iterate"] = forget_the_filter
+    startTask("iterate_slowly", {"filter": {"flag": True}})
+    task_queues.process_task_queues()
+    assert seen == [entry.pk for entry in entries if entry.flag]
+
+
+def test_a_lease_that_is_longer_than_leases_are_is_of_a_clock_set_back(task_queues, entries, seen, memory_backend):
+    from soc_tasks.models import ShardRow
+
+    startTask("iterate")
+    deliver_only_the_start(memory_backend)
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    ShardRow.objects.update(owner="dead", until=ahead)
+    task_queues.process_task_queues()
+    assert len(seen) == 35
+
+
+def test_a_live_lease_keeps_others_out(task_queues, entries, seen, memory_backend):
+    from soc_tasks.models import ShardRow
+
+    startTask("iterate")
+    deliver_only_the_start(memory_backend)
+    ShardRow.objects.update(owner="alive", until=datetime.now(UTC) + timedelta(seconds=20))
+    with pytest.raises(TaskFailedError) as caught:
+        task_queues.process_task_queues()
+    assert caught.value.status_code == 500
+    assert seen == []
+
+
 def test_an_empty_set_succeeds_without_a_call(task_queues, site_calls):
     handle = startTask("iterate")
     task_queues.process_task_queues()
@@ -465,6 +499,8 @@ def test_bad_arguments_are_refused_at_decoration():
         iterative_task(Entry, batch_size=1001)
     with pytest.raises(ValueError, match="repeat_in"):
         iterative_task(Entry, -1)
+    with pytest.raises(ValueError, match="repeat_in"):
+        iterative_task(Entry, 31 * 86400)
     with pytest.raises(TypeError, match="filter and fields"):
         iterative_task(Entry, filter={}, fields={})
 
