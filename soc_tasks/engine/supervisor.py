@@ -248,7 +248,7 @@ def _run_in_thread(worker: Worker, overdue: Callable[[], bool]) -> bool:
     thread = threading.Thread(target=work, name="soc_tasks-engine", daemon=True)
     thread.start()
     while thread.is_alive():
-        thread.join(LOOK / 4)
+        thread.join(LOOK)
         if overdue():
             return True
     return bool(failed)
