@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from datetime import UTC, datetime
 
 from soc_tasks.backends import get_backend
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic.iterations import Iteration
-from soc_tasks.meta import read_meta
+from soc_tasks.meta import make_start_id, read_meta
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter
 
@@ -43,7 +42,7 @@ def retry_letter(letter_id: int) -> str:
         # Deleted first: of two who retry one letter, one finds it gone.
         if not state.delete_dead_letters([letter_id]):
             raise LetterNotFoundError(f"There is no dead letter {letter_id} any more.")
-        task = dataclasses.replace(letter.task, name=uuid.uuid4().hex, named=False, created=datetime.now(UTC), eta=None)
+        task = dataclasses.replace(letter.task, name=make_start_id(), named=False, created=datetime.now(UTC), eta=None)
         get_backend().submit([task], state.alias)
     return f"queued in {task.queue} as {task.name}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +12,7 @@ from soc_tasks.errors import ConfigurationError, FatalTaskError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
 from soc_tasks.logic.plans import Plan, Source, make_source
-from soc_tasks.meta import Inherited, Meta, SliceMessage
+from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
 from soc_tasks.values import META_HEADER, Task
@@ -101,7 +100,7 @@ def enqueue_slice(iteration: IterationRecord, shard: ShardRecord, *, countdown: 
     message = SliceMessage(iteration=iteration.id, shard=shard.index, step=shard.step, epoch=shard.epoch)
     # One name for one slice: while its task waits or runs, there is no second one.
     name = f"{iteration.id}-{shard.index}-{shard.epoch}-{shard.step}"
-    _submit(iteration, Meta(start_id=uuid.uuid4().hex, slice=message), b"", countdown, name)
+    _submit(iteration, Meta(start_id=make_start_id(), slice=message), b"", countdown, name)
 
 
 def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
@@ -122,7 +121,7 @@ def _repeat(iteration: IterationRecord, seconds: float) -> None:
     """Enqueue the whole iteration again, with its original context and a start id of its own."""
     body, json_keys, list_keys = encode_context(payloads.loads(iteration.options["context"]))
     meta = Meta(
-        start_id=uuid.uuid4().hex,
+        start_id=make_start_id(),
         json_keys=json_keys,
         list_keys=list_keys,
         inherited=Inherited.from_dict(iteration.options["inherited"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,7 +13,7 @@ from soc_tasks.backends import get_backend
 from soc_tasks.errors import TaskTooLargeError
 from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
 from soc_tasks.logic.urls import resolve_target
-from soc_tasks.meta import MAX_META_BYTES, Inherited, Meta
+from soc_tasks.meta import MAX_META_BYTES, Inherited, Meta, make_start_id
 from soc_tasks.values import META_HEADER, RetryOptions, Task, TaskHandle, TaskRequest
 
 #: Cloud Tasks holds a task back for 720 hours at most.
@@ -156,7 +155,7 @@ def build_task(request: TaskRequest, queue: str, **meta: Any) -> tuple[Task, Tas
     _check_deadline(request.dispatch_deadline)
     now = datetime.now(UTC)
     eta = _find_eta(request.countdown, request.eta, now)
-    start_id = meta.pop("start_id", None) or uuid.uuid4().hex
+    start_id = make_start_id()
     options = (headers, retry, request.dispatch_deadline, request.service, request.version, request.instance)
     if target.options.iterates or any(options):
         # For slices, and for a dead letter, which is made from the call alone.

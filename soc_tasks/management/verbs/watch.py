@@ -17,6 +17,8 @@ help = "show the progress of iterations, live"
 
 #: Rates are taken over so many readings, so that they tell of now and not of the whole run.
 READINGS = 20
+#: Characters of an id that are shown: 12 are the time in milliseconds, the rest tells what began together apart.
+SHOWN = 15
 ENDED = ("succeeded", "cancelled", "failed")
 
 
@@ -86,7 +88,7 @@ class Watch:
             rate = self._rate(iteration)
             total = iteration.total
             table.add_row(
-                iteration.id[:8],
+                iteration.id[:SHOWN],
                 iteration.name.rsplit(".", 1)[-1],
                 iteration.status,
                 ProgressBar(total=total or None, completed=iteration.done, width=30) if total else "",
@@ -97,7 +99,7 @@ class Watch:
         if not self._shown:
             return "no iterations yet"
         troubles = [(iteration, describe_trouble(iteration)) for iteration in self._shown]
-        return Group(table, *(Text(f"{i.id[:8]} {trouble}", style="red") for i, trouble in troubles if trouble))
+        return Group(table, *(Text(f"{i.id[:SHOWN]} {trouble}", style="red") for i, trouble in troubles if trouble))
 
     def _rate(self, iteration: Iteration) -> float:
         if iteration.status != "running":
