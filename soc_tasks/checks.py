@@ -154,19 +154,23 @@ def check_probe(**_: Any) -> list[CheckMessage]:
 
 @register()
 def check_indexes(**_: Any) -> list[CheckMessage]:
-    """W006: the order of each iteration is served by an index."""
-    from soc_tasks.logic.plans import find_missing_index
-    from soc_tasks.logic.urls import find_task_views
+    """E006, W006: each iteration can work, and an index serves its order."""
+    from soc_tasks.logic.plans import find_missing_index, find_problem
+    from soc_tasks.logic.urls import find_task_views, name_view
 
     found: list[CheckMessage] = []
     if not django_settings.ROOT_URLCONF:
         return found
     for view, options in find_task_views():
-        problem = find_missing_index(options.plan) if options.iterates else None
-        if problem:
+        if not options.iterates or not _settings_are_good():
+            continue
+        if problem := find_problem(options.plan):
+            hint = "Correct the arguments of its @iterative_task. " + DOCS.format("soc_taskse006")
+            found.append(Error(f"{name_view(view)}: {problem}", hint=hint, id="soc_tasks.E006"))
+        elif problem := find_missing_index(options.plan):
             found.append(
                 Warning(
-                    f"{view.__module__}.{view.__qualname__}: {problem}",
+                    f"{name_view(view)}: {problem}",
                     hint="Without it, the cost of a batch grows with the table. " + DOCS.format("soc_tasksw006"),
                     id="soc_tasks.W006",
                 )

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
-from django.conf import settings
 from django.core import signals
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import close_old_connections
-from django.test import TestCase, TransactionTestCase, override_settings
+from django.test import TestCase, TransactionTestCase
 
-from soc_tasks.backends import get_backend
+from soc_tasks.backends import backend_in_place, get_backend
 from soc_tasks.backends.memory import MemoryBackend
 from soc_tasks.conf import get_queues
 from soc_tasks.engine.dispatch import InProcessDispatcher
@@ -93,6 +92,7 @@ class TaskQueues:
         Raises:
             TaskFailedError: a task failed, with RAISE_ERROR, or at its last attempt, with RETRY_TASK.
         """
+        behaviour = TaskFailedBehaviour(failure_behaviour)
         backend = _memory_backend()
         backend.collect()
         # The tasks are kept beside their ids: a new one could get the id of one that is gone.
@@ -100,7 +100,7 @@ class TaskQueues:
         dispatch = InProcessDispatcher(_Handler())
         with _connections_kept():
             while task := _take_next(backend, queue_name, known):
-                self._run(backend, dispatch, task, TaskFailedBehaviour(failure_behaviour))
+                self._run(backend, dispatch, task, behaviour)
                 backend.collect()
 
     def flush_task_queues(self, queue_name: str | None = None) -> None:
@@ -205,7 +205,7 @@ def _memory_backend() -> MemoryBackend:
 @contextmanager
 def memory_queues() -> Iterator[TaskQueues]:
     """Switch to the memory backend, and give its queues."""
-    with override_settings(SOC_TASKS={**getattr(settings, "SOC_TASKS", {}), "BACKEND": "memory"}):
+    with backend_in_place(MemoryBackend()):
         queues = TaskQueues()
         try:
             yield queues
@@ -225,9 +225,6 @@ class TaskTestMixin(TaskQueues):
     def setUp(self) -> None:
         """Begin with empty queues."""
         super().setUp()  # type: ignore[misc]
-        if not isinstance(get_backend(), MemoryBackend):
-            # override_settings(SOC_TASKS=…) on the class came after setUpClass, and took the backend along.
-            self.enterContext(memory_queues())  # type: ignore[attr-defined]
         self.flush_task_queues()
 
 

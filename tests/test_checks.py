@@ -11,9 +11,11 @@ from django.core import checks
 from django.core.management import call_command
 from django.db import connection, connections
 from django.http import HttpResponse
+from django.test import override_settings
 from django.urls import path
 
 from soc_tasks import iterative_task, task
+from soc_tasks.checks import check_indexes
 from tests.specimen.models import Entry
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -183,3 +185,23 @@ def test_w006_an_order_without_an_index(settings, order, silent):
 
 def test_the_checks_are_registered_with_django():
     call_command("check")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": "nosuch"}, "nosuch"),
+        ({"atomic": True, "using": "other"}, "one database"),
+    ],
+)
+def test_an_iteration_that_can_never_work_is_an_error(options, message):
+    @iterative_task(Entry, **options)
+    def view(request, entities):
+        return None
+
+    conf = types.ModuleType("made_urls")
+    conf.urlpatterns = [path("view/", view)]
+    with override_settings(ROOT_URLCONF=conf):
+        [found] = check_indexes()
+    assert found.id == "soc_tasks.E006"
+    assert message in found.msg

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.db import transaction
-from django.test import TestCase, TransactionTestCase
+from django.test import TestCase, TransactionTestCase, override_settings
 
 from soc_tasks import ConfigurationError, FatalTaskError, Iteration, RetryOptions, repeatTask, startTask
 from soc_tasks.backends import get_backend
@@ -13,6 +13,7 @@ from soc_tasks.state import get_state
 from soc_tasks.testing import (
     TaskFailedBehaviour,
     TaskFailedError,
+    TaskQueues,
     TaskTestCase,
     TaskTestMixin,
     TaskTransactionTestCase,
@@ -200,12 +201,16 @@ class WithoutTools(TransactionTestCase):
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 
-def test_without_the_memory_backend_the_tools_say_so(task_queues, settings):
-    settings.SOC_TASKS = {"BACKEND": "embedded"}
-    for call in (task_queues.process_task_queues, task_queues.get_task_count):
+def test_without_the_memory_backend_the_tools_say_so():
+    for call in (TaskQueues().process_task_queues, TaskQueues().get_task_count):
         with pytest.raises(ConfigurationError, match="memory"):
             call()
-    settings.SOC_TASKS = {"BACKEND": "memory"}
+
+
+def test_settings_that_a_test_overrides_do_not_take_the_backend_along(task_queues):
+    with override_settings(SOC_TASKS={"SLICE_SECONDS": 1.0}):
+        startTask("behave")
+        assert task_queues.get_task_count() == 1
 
 
 def test_queues_are_counted_processed_and_flushed_by_name(task_queues, settings):

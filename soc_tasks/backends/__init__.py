@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +23,31 @@ _BUILT_IN = {
 _NOT_YET = ("cloud_tasks",)
 
 
-@lru_cache(maxsize=1)
+#: Backends that test tools put in the place of the settings', whatever tests do to these; the last one counts.
+_in_place: list[BaseBackend] = []
+
+
+@contextmanager
+def backend_in_place(backend: BaseBackend) -> Iterator[None]:
+    """Have `get_backend` return `backend` for the block, in all threads; for test tools."""
+    _in_place.append(backend)
+    try:
+        yield
+    finally:
+        _in_place.remove(backend)
+
+
 def get_backend() -> BaseBackend:
     """Return the backend that `SOC_TASKS["BACKEND"]` names.
 
     Raises:
         ConfigurationError: it cannot be imported.
     """
+    return _in_place[-1] if _in_place else _load_backend()
+
+
+@lru_cache(maxsize=1)
+def _load_backend() -> BaseBackend:
     name = get_settings().backend
     if name in _NOT_YET:
         raise ConfigurationError(f'SOC_TASKS["BACKEND"] = {name!r} is not in this release; use "embedded".')
@@ -43,7 +63,7 @@ def get_backend() -> BaseBackend:
 
 def _forget(*, setting: str, **_: Any) -> None:
     if setting == "SOC_TASKS":
-        get_backend.cache_clear()
+        _load_backend.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="soc_tasks.backends")

@@ -28,15 +28,23 @@ class EmbeddedBackend(BaseBackend):
     def enqueue(self, tasks: Sequence[Task], using: str | None) -> None:
         """Take `tasks`, all or none, in the open transaction of `using` if there is one."""
         alias = get_settings().database
-        if using is None or using == alias:
+        elsewhere = using is not None and using != alias
+        if elsewhere or any(task.named for task in tasks):
+            self._check_names(tasks, using or alias)
+        if not elsewhere:
             get_store(alias).add(tasks)
             return
+        from soc_tasks.backends import outbox
+
+        outbox.hold(tasks, using or alias, self.accept)
+
+    def _check_names(self, tasks: Sequence[Task], using: str) -> None:
+        """Refuse chosen names that the store or an outbox knows."""
         from soc_tasks.backends import outbox
 
         if taken := [*self.store.find_taken(tasks), *outbox.find_taken(tasks, using)]:
             names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
             raise TaskAlreadyExistsError(f"These names exist already, or existed a short while ago: {names}.")
-        outbox.hold(tasks, using, self.accept)
 
     def accept(self, tasks: Sequence[Task]) -> None:
         """Take tasks of the outbox over; a name that is taken is a task that came already."""

@@ -11,11 +11,12 @@ fences tell.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from django.db import Error, connections, transaction
+from django.db import DatabaseError, Error, connections, transaction
 
-from soc_tasks.errors import ConfigurationError, EnqueueError
+from soc_tasks.errors import BackendUnavailableError, ConfigurationError, EnqueueError
 from soc_tasks.state import get_state
 from soc_tasks.values import Task
 
@@ -36,7 +37,7 @@ def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
     """
     if using not in connections:
         raise ConfigurationError(f"using={using!r} is no alias of DATABASES; known are {', '.join(connections)}.")
-    with transaction.atomic(using=using):
+    with _translated(using), transaction.atomic(using=using):
         ids = get_state().hold_tasks(tasks, using)
 
         def hand_on() -> None:  # no partial: Django wants a name when one fails
@@ -45,11 +46,29 @@ def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
         transaction.on_commit(hand_on, using=using, robust=True)
 
 
+@contextmanager
+def _translated(using: str) -> Iterator[None]:
+    """Turn an error of the database into one that says what to do."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise BackendUnavailableError(
+            f"The task could not be written to the outbox on {using!r}: {error}. "
+            f"If its table is missing, run `manage.py migrate --database {using}`."
+        ) from error
+
+
 def find_taken(tasks: Sequence[Task], using: str) -> list[Task]:
-    """Return those of `tasks` whose chosen name stands twice among them, or waits in the outbox already."""
+    """Return those of `tasks` whose chosen name stands twice among them, or waits in an outbox already.
+
+    Looked at are the outbox of `using` and those that this thread is writing to.
+    """
+    state, taken = get_state(), []
     named = [task for task in tasks if task.named]
-    seen = get_state().find_held(named, using) if named else set()
-    taken = []
+    seen: set[tuple[str, str]] = set()
+    for alias in ({using} - {state.alias}) | state.open_outboxes() if named else ():
+        with _translated(alias):
+            seen |= state.find_held(named, alias)
     for task in named:
         key = (task.queue, task.name)
         if key in seen:
@@ -59,6 +78,12 @@ def find_taken(tasks: Sequence[Task], using: str) -> list[Task]:
 
 
 def _hand_on(tasks: Sequence[Task], ids: Sequence[int], using: str, accept: Accept) -> None:
+    target = get_state().alias
+    if target is not None and connections[target].in_atomic_block:
+        # Handed on now, the tasks would be undone with a transaction that they are no part of, and their rows gone.
+        # If it commits they are handed on then; if not, by the relay.
+        transaction.on_commit(lambda: _hand_on(tasks, ids, using, accept), using=target, robust=True)
+        return
     try:
         accept(tasks)
         get_state().drop_held(using, ids)

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.models import Q
 
+from soc_tasks.conf import get_settings
 from soc_tasks.errors import FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.batches import ModelLogic, resolve_logic
@@ -137,16 +138,30 @@ def make_source(plan: Plan, context: Mapping[str, Any]) -> Source:
 
 
 def find_missing_index(plan: Plan) -> str | None:
-    """Return which index the plan's order lacks, as a sentence, or None where that cannot be told yet."""
+    """Return which index the plan's order lacks, as a sentence, or None where that cannot be told."""
+    if plan.logic is None or find_problem(plan) is not None:
+        return None
+    logic = make_source(plan, {}).logic
+    return logic.missing_index(plan.order) if isinstance(logic, ModelLogic) else None
+
+
+def find_problem(plan: Plan) -> str | None:
+    """Return why a plan can never work, or None where it can, or where the context has yet to name a logic."""
     if plan.logic is None:
         return None
     try:
-        logic = resolve_logic(plan.logic)
-        if not isinstance(logic, ModelLogic):
-            return None
-        return (logic.on(plan.using) if plan.using is not None else logic).missing_index(plan.order)
-    except (ValueError, TypeError, LookupError) as error:
-        return f"it cannot iterate: {error}"
+        source = make_source(plan, {})
+        if isinstance(source.logic, ModelLogic):
+            source.logic.missing_index(plan.order)
+    except (FatalTaskError, ValueError, TypeError, LookupError) as error:
+        return str(error)
+    state = get_settings().database
+    if plan.atomic and source.using not in (None, state):
+        return (
+            f"atomic=True needs the entities and soc_tasks' tables in one database, but the entities are on "
+            f"{source.using!r} and SOC_TASKS['DATABASE'] is {state!r}."
+        )
+    return None
 
 
 def _find_logic(asked: Mapping[str, Any]) -> str:

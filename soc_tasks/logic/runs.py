@@ -52,7 +52,8 @@ def start_run(
     record = IterationRecord(
         id=start_id,
         name=name,
-        total=source.count(),
+        # A count of all would be wrong for a run that begins in the middle.
+        total=source.count() if source.start_key is None else None,
         options={
             "path": path,
             "script_name": script_name,

@@ -129,6 +129,8 @@ def _as_request(request: TaskRequest | Mapping[str, Any]) -> TaskRequest:
         return request
     if not isinstance(request, Mapping):
         raise TypeError(f"requests must hold TaskRequest or dicts of startTask's arguments, not {request!r}.")
+    if "using" in request:
+        raise TypeError("using belongs to the whole call: startTasks(requests, using=…).")
     return TaskRequest(**request)
 
 

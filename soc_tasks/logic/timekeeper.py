@@ -18,9 +18,15 @@ class Timekeeper:
     Args:
         milliseconds: the budget.
         clock: a monotonic clock in seconds.
+
+    Raises:
+        ValueError: `milliseconds` is negative or no number.
     """
 
     def __init__(self, milliseconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        number = isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool)
+        if not number or not 0 <= milliseconds < float("inf"):
+            raise ValueError(f"milliseconds must be a number of 0 or more, not {milliseconds!r}.")
         self._clock = clock
         self._milliseconds = milliseconds
         self._end = clock() + milliseconds / 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -80,6 +80,14 @@ def find_task_views() -> Iterator[tuple[Callable[..., Any], ViewOptions]]:
         if options is not None and id(options) not in seen:
             seen.add(id(options))
             yield pattern.callback, options
+
+
+def name_view(view: Any) -> str:
+    """Return the dotted name of a view, for people; of a partial, its function's; of an instance, its class's."""
+    while isinstance(view, partial):
+        view = view.func
+    named = view if hasattr(view, "__qualname__") else type(view)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def resolve_target(

@@ -226,6 +226,10 @@ class BaseState(ABC):
         """Return the aliases that can hold an outbox."""
 
     @abstractmethod
+    def open_outboxes(self) -> set[str]:
+        """Return the aliases whose outbox this thread may be writing to in an open transaction."""
+
+    @abstractmethod
     def find_held(self, tasks: Sequence[Task], using: str) -> set[tuple[str, str]]:
         """Return queue and name of those of `tasks` that wait in the outbox of `using`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,6 +19,8 @@ logger = logging.getLogger("soc_tasks")
 
 #: For how long an outbox row belongs to whoever took it, seconds.
 OUTBOX_LEASE: Final = 30.0
+#: Seconds after which aliases that had none of our tables are asked again.
+LOOK_AGAIN: Final = 30.0
 
 
 def _may_hold_outbox(alias: str) -> bool:
@@ -41,6 +44,8 @@ class DjangoOutbox:
     def __init__(self, alias: str) -> None:
         #: Aliases that were seen to hold our tables: tables do not go away.
         self._outboxes = [alias]
+        self._look_at = 0.0
+        self._written: set[str] = set()
 
     def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[int]:
         """Write outbox rows, leased to the writer until its transaction is over."""
@@ -50,6 +55,7 @@ class DjangoOutbox:
             row = write_task(task, OutboxRow(leased_until=until))
             row.save(using=using, force_insert=True)
             ids.append(row.pk)
+        self._written.add(using)
         return ids
 
     def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[int, Task]]:
@@ -68,10 +74,16 @@ class DjangoOutbox:
 
     def outbox_aliases(self) -> list[str]:
         """Return the aliases that hold this app's tables, `DATABASE` first; one that cannot be reached is left out."""
-        for alias in connections:
-            if alias not in self._outboxes and _may_hold_outbox(alias):
-                self._outboxes.append(alias)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_AGAIN
+            for alias in connections:
+                if alias not in self._outboxes and _may_hold_outbox(alias):
+                    self._outboxes.append(alias)
         return list(self._outboxes)
+
+    def open_outboxes(self) -> set[str]:
+        """Return the aliases whose outbox was written to, and that have a transaction open in this thread."""
+        return {alias for alias in self._written if connections[alias].in_atomic_block}
 
     def find_held(self, tasks: Sequence[Task], using: str) -> set[tuple[str, str]]:
         """Return queue and name of those of `tasks` that wait in the outbox of `using`."""

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, overload
 
 from asgiref.sync import iscoroutinefunction
@@ -19,7 +19,7 @@ from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.runs import start_run
 from soc_tasks.logic.slices import Budget, run_slice
 from soc_tasks.logic.tasks import MAX_DELAY
-from soc_tasks.logic.urls import OPTIONS_ATTRIBUTE, ViewOptions
+from soc_tasks.logic.urls import OPTIONS_ATTRIBUTE, ViewOptions, name_view
 from soc_tasks.meta import Inherited
 from soc_tasks.values import RetryOptions
 from soc_tasks.views import responses
@@ -81,7 +81,7 @@ def task(
     Raises:
         TypeError: the view is async, or is no callable.
     """
-    ends_task = (fatal_on,) if isinstance(fatal_on, type) else tuple(fatal_on)
+    ends_task = tuple(fatal_on) if isinstance(fatal_on, (tuple, list, set, frozenset)) else (fatal_on,)
     if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in ends_task):
         raise TypeError(f"fatal_on must hold exception classes, not {fatal_on!r}.")
     RetryOptions(max_attempts=max_attempts)
@@ -144,6 +144,10 @@ def iterative_task(  # the public signature
     """
     if callable(logic) and not is_logic(logic):
         return iterative_task()(logic)
+    if logic is not None and not is_logic(logic):
+        raise TypeError(
+            f"logic must be a model, a queryset, a registered name or have getBatchOfData, not {logic!r:.100}."
+        )
     if shards != 1 or finalize is not None or on_error != "retry":
         raise NotSupportedError(
             'This release iterates in one shard without finalize and with on_error="retry"; '
@@ -187,7 +191,7 @@ def _start(call: Call, view: View, plan: Plan) -> Callable[[], Outcome]:
     def work() -> Outcome:
         started = start_run(
             start_id=call.meta.start_id,
-            name=_name_view(view),
+            name=name_view(view),
             path=call.request.get_full_path(),
             script_name=quoted_script_name(call.request),
             plan=plan,
@@ -197,14 +201,6 @@ def _start(call: Call, view: View, plan: Plan) -> Callable[[], Outcome]:
         return responses.DONE if started else responses.DUPLICATE
 
     return work
-
-
-def _name_view(view: View) -> str:
-    """Return the dotted name of a view, for people; of a partial, its function's; of an instance, its class's."""
-    while isinstance(view, partial):
-        view = view.func
-    named = view if hasattr(view, "__qualname__") else type(view)
-    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _slice(

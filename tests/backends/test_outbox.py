@@ -8,10 +8,17 @@ import pytest
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from soc_tasks import BackendUnavailableError, ConfigurationError, startTask, startTasks
+from soc_tasks import (
+    BackendUnavailableError,
+    ConfigurationError,
+    TaskAlreadyExistsError,
+    startTask,
+    startTasks,
+)
 from soc_tasks.backends import get_backend, outbox
 from soc_tasks.engine.store import get_store
 from soc_tasks.models import OutboxRow
+from soc_tasks.state import get_state
 from soc_tasks.values import Task
 from tests.specimen.models import Tag
 
@@ -80,8 +87,27 @@ def test_what_rolls_back_to_a_savepoint_never_was(taker):
 def test_another_alias_decides_nothing(taker):
     with transaction.atomic(using="default"):
         outbox.hold(make("a"), "other", taker)
+        # Handed on now, it would be rolled back with a transaction that is none of its business.
+        assert taker.names == []
         transaction.set_rollback(True, using="default")
-    assert taker.names == ["a"]
+    assert (taker.names, waiting()) == ([], ["a"])
+    end_leases()
+    assert (outbox.relay(taker), taker.names, waiting()) == (1, ["a"], [])
+
+
+def test_a_transaction_around_it_only_puts_it_off(taker):
+    with transaction.atomic(using="default"), transaction.atomic(using="other"):
+        outbox.hold(make("a"), "other", taker)
+    assert (taker.names, waiting()) == (["a"], [])
+
+
+def test_a_database_without_the_table_says_what_to_do(taker, monkeypatch):
+    def fail(*_):
+        raise OperationalError("no such table: soc_tasks_outbox")
+
+    monkeypatch.setattr(type(get_state()), "hold_tasks", fail)
+    with pytest.raises(BackendUnavailableError, match="migrate --database other"):
+        outbox.hold(make("a"), "other", taker)
 
 
 @pytest.mark.parametrize("error", [BackendUnavailableError("x"), OperationalError("x"), RuntimeError("x")])
@@ -175,8 +201,9 @@ def test_the_relay_hands_what_is_left_to_the_engine_once(monkeypatch):
     assert (queued(), waiting()) == (["late"], [])
 
 
-def test_a_name_that_is_taken_meanwhile_counts_as_handed_on():
+def test_a_name_that_waits_in_an_open_block_is_taken():
     with transaction.atomic(using="other"):
         startTask("behave", name="once", using="other")
-        startTask("behave", name="once")
+        with pytest.raises(TaskAlreadyExistsError):
+            startTask("behave", name="once")
     assert (queued(), waiting()) == (["once"], [])

@@ -492,7 +492,18 @@ def test_what_this_release_lacks_is_said_at_decoration():
             iterative_task(Entry, **options)
 
 
+def test_a_run_that_begins_in_the_middle_knows_no_total(task_queues, entries, seen):
+    _, start_key = ModelLogic(Entry).getBatchOfData(None, None, 10, order="pk")
+    handle = startTask("iterate", {"start_key": start_key})
+    task_queues.process_task_queues()
+    iteration = Iteration.get(handle.iteration)
+    assert (iteration.done, iteration.total, len(seen)) == (25, None, 25)
+
+
 def test_bad_arguments_are_refused_at_decoration():
+    for logic in (5, ["a"], {"a": 1}):
+        with pytest.raises(TypeError, match="logic must be"):
+            iterative_task(logic)
     with pytest.raises(TypeError, match="entities"):
         iterative_task(Entry)(lambda request: None)
     with pytest.raises(ValueError, match="batch_size"):

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError
+from django.db import OperationalError, ProgrammingError
 
 #: Verb and the module that does it.
 VERBS: Final = {
@@ -49,8 +49,11 @@ class Command(BaseCommand):
         """Run the verb."""
         try:
             import_module(VERBS[options["verb"]]).handle(self, options)
-        except OperationalError as error:
-            raise CommandError(f"The database could not do that now ({error}); try again.") from error
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(
+                f"The database could not do that: {error}. If a table is missing, run `manage.py migrate`; if it is "
+                "locked, try again."
+            ) from error
 
 
 def _accept_django_options(parser: CommandParser) -> None:
