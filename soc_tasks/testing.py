@@ -43,8 +43,13 @@ class TaskFailedError(Exception):
         original_exception: what it raised, or None; the cause as well.
     """
 
-    def __init__(self, task_name: str, status_code: int, original_exception: BaseException | None = None) -> None:
-        super().__init__(f"Task {task_name} failed: its view answered with {status_code} ({original_exception!r}).")
+    def __init__(
+        self, task_name: str, status_code: int, original_exception: BaseException | None = None, path: str = ""
+    ) -> None:
+        where = f" ({path})" if path else ""
+        super().__init__(
+            f"Task {task_name}{where} failed: its view answered with {status_code} ({original_exception!r})."
+        )
         self.task_name = task_name
         self.status_code = status_code
         self.original_exception = original_exception
@@ -136,7 +141,7 @@ class TaskQueues:
         count = self.get_task_count(queue_name)
         where = "all queues" if queue_name is None else f"queue {queue_name!r}"
         if count != num:
-            raise AssertionError(f"{count} tasks are in {where}, not {num}.")
+            raise AssertionError(f"{num} tasks should be in {where}, and there are {count}.")
 
     def _run(
         self, backend: MemoryBackend, dispatch: InProcessDispatcher, task: Task, behaviour: TaskFailedBehaviour
@@ -160,15 +165,15 @@ class TaskQueues:
                 return
             error = delivery.failures[-1] if delivery.failures else None
             if behaviour is TaskFailedBehaviour.RAISE_ERROR:
-                raise TaskFailedError(task.name, answer.status, error) from error
+                raise TaskFailedError(task.name, answer.status, error, task.path) from error
             if answer.outcome == "dead" and last and behaviour is TaskFailedBehaviour.RETRY_TASK:
-                raise TaskFailedError(task.name, answer.status, error) from error
+                raise TaskFailedError(task.name, answer.status, error, task.path) from error
             # A task that is done with, though it failed, is not tried again: a dead letter, or work handed over.
             if behaviour is TaskFailedBehaviour.DO_NOTHING or 200 <= answer.status < 300:
                 return
             attempts, previous = attempts + 1, answer.status
             if attempts > self.max_task_retry_count:
-                raise TaskFailedError(task.name, answer.status, error) from error
+                raise TaskFailedError(task.name, answer.status, error, task.path) from error
 
 
 def _has_failed(answer: Answer, delivery: Delivery) -> bool:

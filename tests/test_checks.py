@@ -8,6 +8,7 @@ import types
 import pytest
 from django.apps import apps
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import connection, connections
 from django.http import HttpResponse
@@ -205,3 +206,9 @@ def test_an_iteration_that_can_never_work_is_an_error(options, message):
         [found] = check_indexes()
     assert found.id == "soc_tasks.E006"
     assert message in found.msg
+
+
+def test_the_engine_without_the_library_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(apps, "is_installed", lambda name: name != "soc_tasks")
+    with pytest.raises(ImproperlyConfigured, match='not "soc_tasks"'):
+        apps.get_app_config("soc_tasks_engine").ready()

@@ -228,7 +228,7 @@ def test_queues_are_counted_processed_and_flushed_by_name(task_queues, settings)
 
 def test_a_wrong_number_says_what_is_there(task_queues):
     startTask("behave")
-    with pytest.raises(AssertionError, match="1 tasks are in queue 'default', not 2"):
+    with pytest.raises(AssertionError, match="2 tasks should be in queue 'default', and there are 1"):
         task_queues.assertNumTasksEquals(2, "default")
     with pytest.raises(AssertionError, match="all queues"):
         task_queues.assertNumTasksEquals(0)

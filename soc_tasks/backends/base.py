@@ -56,7 +56,7 @@ class BaseBackend(ABC):
         if not isinstance(name, str) or name not in get_queues():
             raise QueueNotFoundError(
                 f"There is no queue {name!r}. Known are {', '.join(sorted(get_queues()))}; "
-                "more are made by CLOUD_TASKS_QUEUES."
+                f'for another, add {{"name": {name!r}}} to CLOUD_TASKS_QUEUES in the settings.'
             )
 
     @abstractmethod

@@ -201,7 +201,9 @@ def get_logic(name: str) -> Any:
     """
     if not isinstance(name, str) or name not in _registry:
         known = ", ".join(sorted(_registry)) or "none"
-        raise UnknownLogicError(f"No logic is registered under {name!r}. Known: {known}.")
+        raise UnknownLogicError(
+            f"No logic is registered under {name!r}. Known: {known}. Pass the model itself, or register_logic() one."
+        )
     return _registry[name][1]
 
 

@@ -167,7 +167,10 @@ def find_problem(plan: Plan) -> str | None:
 def _find_logic(asked: Mapping[str, Any]) -> str:
     name = asked.get("logic")
     if not isinstance(name, str) or not name:
-        raise ValueError("neither the decorator nor the context names a logic; post logic=<a registered name>")
+        raise ValueError(
+            "neither the decorator nor the context names a logic: write @iterative_task(Model), "
+            "or post logic=<registered name>"
+        )
     return name
 
 

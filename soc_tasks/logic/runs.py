@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.core.exceptions import FieldError
+
 from soc_tasks.backends import get_backend
 from soc_tasks.conf import get_settings
 from soc_tasks.errors import ConfigurationError, FatalTaskError
@@ -49,11 +51,12 @@ def start_run(
     if plan.atomic:
         check_one_alias(plan, source)
     check_beginning(source)
+    # A count of all would be wrong for a run that begins in the middle.
+    total = _count(source) if source.start_key is None else None
     record = IterationRecord(
         id=start_id,
         name=name,
-        # A count of all would be wrong for a run that begins in the middle.
-        total=source.count() if source.start_key is None else None,
+        total=total,
         options={
             "path": path,
             "script_name": script_name,
@@ -77,6 +80,13 @@ def check_beginning(source: Source) -> None:
     try:
         source.fetch(source.start_key, limit=1)
     except ValueError as error:
+        raise FatalTaskError(f"The iteration cannot start: {error}") from error
+
+
+def _count(source: Source) -> int | None:
+    try:
+        return source.count()
+    except FieldError as error:
         raise FatalTaskError(f"The iteration cannot start: {error}") from error
 
 

@@ -235,15 +235,19 @@ def _check_deadline(deadline: float | None) -> None:
 
 
 def _find_eta(countdown: float | None, eta: datetime | None, now: datetime) -> datetime | None:
+    _check_eta(eta, now)
     if countdown is not None:
         good = isinstance(countdown, (int, float)) and not isinstance(countdown, bool)
         if not good or not math.isfinite(countdown) or not 0 <= countdown <= MAX_DELAY.total_seconds():
             raise ValueError(f"countdown must be seconds from 0 to 30 days, not {countdown!r}.")
         return now + timedelta(seconds=countdown) if countdown else None
+    return eta
+
+
+def _check_eta(eta: datetime | None, now: datetime) -> None:
     if eta is None:
-        return None
+        return
     if not isinstance(eta, datetime) or eta.tzinfo is None or eta.utcoffset() is None:
         raise ValueError(f"eta must be a datetime with a time zone, not {eta!r}; see django.utils.timezone.make_aware.")
     if eta - now > MAX_DELAY:
         raise ValueError(f"eta must be at most 30 days ahead, not {eta.isoformat()}.")
-    return eta

@@ -230,7 +230,7 @@ def _make_view(
     view: View, access: Access, options: ViewOptions, handle: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 ) -> View:
     """Wrap `view` in what is the same for all tasks."""
-    if not callable(view):
+    if not callable(view) or isinstance(view, type):
         raise TypeError(f"A task is a view function or a bound method, not {view!r}.")
     if iscoroutinefunction(view) or iscoroutinefunction(getattr(view, "__call__", None)):  # noqa: B004 - not whether
         raise TypeError(f"{view!r} is async, which tasks do not support yet; write a plain function.")

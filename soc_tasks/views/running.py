@@ -186,7 +186,7 @@ def bury(request: HttpRequest, info: TaskInfo | None, error: Exception, *, view:
         letter = DeadLetter(
             task=rebuild_task(request, info),
             attempts=info.retry_count + 1 if info is not None else 1,
-            error_type=f"{type(error).__module__}.{type(error).__qualname__}",
+            error_type=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
             error=str(error),
             traceback="".join(traceback.format_exception(error)),
         )

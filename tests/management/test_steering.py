@@ -106,11 +106,13 @@ def test_retrying_the_letter_of_a_slice_resumes_its_iteration(task_queues, itera
 def test_iterations_are_listed_and_steered(iteration, task_queues):
     assert "paused" in tasks("iterations")
     assert "10 of 25" in tasks("iterations")
-    assert "running" in tasks("iterations", "resume", iteration.id[:8])
+    assert "running" in tasks("iterations", "resume", iteration.id[-8:])
     assert "paused" in tasks("iterations", "pause", iteration.id)
     assert "cancelled" in tasks("iterations", "cancel", iteration.id)
-    with pytest.raises(CommandError, match="no iteration"):
+    with pytest.raises(CommandError, match="No iteration has"):
         tasks("iterations", "pause", "nobody")
+    with pytest.raises(CommandError, match="is cancelled; `resume` has no effect"):
+        tasks("iterations", "resume", iteration.id)
     with pytest.raises(CommandError, match="Which one"):
         tasks("iterations", "pause")
 
@@ -118,7 +120,7 @@ def test_iterations_are_listed_and_steered(iteration, task_queues):
 @pytest.mark.requires("rich")
 def test_watch_draws_a_line_for_each_iteration(iteration):
     drawn = tasks("watch", "--once")
-    assert iteration.id[:8] in drawn
+    assert iteration.id[-8:] in drawn
     assert "10/25" in drawn
     assert "paused" in drawn
 

@@ -12,13 +12,16 @@ from soc_tasks.logic.iterations import Iteration
 
 help = "list iterations; pause, resume or cancel one"
 
+#: The status that each action leads to.
+REACHED = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument(
         "action", nargs="?", choices=["list", "pause", "resume", "cancel"], default="list", help="default: list"
     )
-    parser.add_argument("ids", nargs="*", help="iterations by id, or the first characters of one")
+    parser.add_argument("ids", nargs="*", help="iterations by id, or the last characters of one")
     parser.add_argument("--limit", type=int, default=20, help="list the newest so many (default: 20)")
 
 
@@ -41,22 +44,24 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     for prefix in options["ids"]:
         iteration = find(prefix)
         getattr(iteration, action)()
+        if iteration.status != REACHED[action]:
+            raise CommandError(f"Iteration {iteration.id} is {iteration.status}; `{action}` has no effect on it.")
         command.stdout.write(describe(iteration))
 
 
-def find(prefix: str) -> Iteration:
-    """Return the one iteration whose id begins with `prefix`.
+def find(part: str) -> Iteration:
+    """Return the one iteration whose id is `part`, or ends or begins with it.
 
     Raises:
         CommandError: there is none, or more than one.
     """
     try:
-        return Iteration.get(prefix)
+        return Iteration.get(part)
     except Iteration.DoesNotExist:
-        found = [iteration for iteration in Iteration.all(limit=1000) if iteration.id.startswith(prefix)]
+        found = [i for i in Iteration.all(limit=1000) if i.id.endswith(part) or i.id.startswith(part)]
     if len(found) != 1:
-        what = "no iteration" if not found else f"{len(found)} iterations"
-        raise CommandError(f"There is {what} with the id {prefix!r}; `tasks iterations` lists them.")
+        what = "No iteration has" if not found else f"{len(found)} iterations have"
+        raise CommandError(f"{what} the id {part!r}; `tasks iterations` lists them with their whole ids.")
     return found[0]
 
 

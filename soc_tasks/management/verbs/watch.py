@@ -17,14 +17,14 @@ help = "show the progress of iterations, live"
 
 #: Rates are taken over so many readings, so that they tell of now and not of the whole run.
 READINGS = 20
-#: Characters of an id that are shown: 12 are the time in milliseconds, the rest tells what began together apart.
-SHOWN = 15
+#: Last characters of an id that are shown: the first ones are the time, the last ones chance.
+SHOWN = 8
 ENDED = ("succeeded", "cancelled", "failed")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("ids", nargs="*", help="iterations by id, or the first characters of one; default: the newest")
+    parser.add_argument("ids", nargs="*", help="iterations by id, or the last characters of one; default: the newest")
     parser.add_argument("--interval", type=float, default=0.5, help="seconds between readings (default: 0.5)")
     parser.add_argument("--limit", type=int, default=10, help="show the newest so many (default: 10)")
     parser.add_argument("--until-done", action="store_true", help="end when all that are shown have ended")
@@ -79,19 +79,30 @@ class Watch:
         """Read the iterations, and return a table of them."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
         self._shown = [Iteration.get(i) for i in self._ids] if self._ids else Iteration.all(limit=self._limit)
-        table = Table("iteration", "view", "status", "progress", "done", "rate", "left", box=None, pad_edge=False)
+        # Where the terminal is narrow, the bar and the name give way, never a number.
+        table = Table(
+            Column("id", no_wrap=True, min_width=SHOWN),
+            Column("view", no_wrap=True, overflow="ellipsis"),
+            Column("status", no_wrap=True, min_width=9),
+            "progress",
+            Column("done", no_wrap=True, justify="right", min_width=13),
+            Column("rate", no_wrap=True, justify="right", min_width=7),
+            Column("left", no_wrap=True, justify="right", min_width=7),
+            box=None,
+            pad_edge=False,
+        )
         for iteration in self._shown:
             rate = self._rate(iteration)
             total = iteration.total
             table.add_row(
-                iteration.id[:SHOWN],
+                iteration.id[-SHOWN:],
                 iteration.name.rsplit(".", 1)[-1],
                 iteration.status,
-                ProgressBar(total=total or None, completed=iteration.done, width=30) if total else "",
+                ProgressBar(total=total or None, completed=iteration.done, width=20) if total else "",
                 f"{iteration.done:,}/{'?' if total is None else f'{total:,}'}",
                 f"{rate:,.0f}/s",
                 self._left(iteration, rate),
@@ -99,7 +110,7 @@ class Watch:
         if not self._shown:
             return "no iterations yet"
         troubles = [(iteration, describe_trouble(iteration)) for iteration in self._shown]
-        return Group(table, *(Text(f"{i.id[:SHOWN]} {trouble}", style="red") for i, trouble in troubles if trouble))
+        return Group(table, *(Text(f"{i.id[-SHOWN:]} {trouble}", style="red") for i, trouble in troubles if trouble))
 
     def _rate(self, iteration: Iteration) -> float:
         if iteration.status != "running":
