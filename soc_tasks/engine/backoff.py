@@ -6,6 +6,7 @@ It is counted from the time of the failure. Both documented sequences are tests.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from soc_tasks.engine.clock import SECOND
@@ -13,8 +14,6 @@ from soc_tasks.values import DEFAULT_RETRY, RetryOptions
 
 #: Waits after "busy" answers, which count as no attempt: they grow to the last of these.
 BUSY_DELAYS: Final = (0.1, 0.2, 0.4, 0.7, 1.0)
-#: 2**1023 is the largest power of two in a float.
-_MOST_DOUBLINGS = 1023
 
 
 def retry_delay(retry: int, options: RetryOptions) -> float:
@@ -27,11 +26,13 @@ def retry_delay(retry: int, options: RetryOptions) -> float:
     low = _or_default(options.min_backoff, DEFAULT_RETRY.min_backoff)
     high = _or_default(options.max_backoff, DEFAULT_RETRY.max_backoff)
     doublings = _or_default(options.max_doublings, DEFAULT_RETRY.max_doublings)
+    if not 0 < low < high:
+        return float(min(low, high))
     doubled = min(retry - 1, int(doublings))
-    delay = low * 2.0 ** min(doubled, _MOST_DOUBLINGS)
-    if retry - doubled > 1:
-        delay *= retry - doubled
-    return float(min(delay, high))
+    # By logarithm first: the powers themselves outgrow every float.
+    if doubled >= math.log2(high) - math.log2(low):
+        return float(high)
+    return float(min(math.ldexp(low, doubled) * max(1, retry - doubled), high))
 
 
 def busy_delay(times: int) -> float:
@@ -39,7 +40,7 @@ def busy_delay(times: int) -> float:
     return BUSY_DELAYS[min(max(times, 1), len(BUSY_DELAYS)) - 1]
 
 
-def is_exhausted(attempts: int, first_attempt: int, now: int, options: RetryOptions) -> bool:
+def is_exhausted(attempts: int, first_attempt: int, started: int, options: RetryOptions) -> bool:
     """Tell whether a task that failed is not tried again.
 
     Where both limits are set, both must be passed; where only one is, that one decides.
@@ -47,13 +48,13 @@ def is_exhausted(attempts: int, first_attempt: int, now: int, options: RetryOpti
     Args:
         attempts: how many attempts were made.
         first_attempt: when the first one started, in microseconds.
-        now: the time of the last failure, in microseconds.
+        started: when the last one started, in microseconds.
         options: the task's retry options; those not set take the default.
     """
     most = _or_default(options.max_attempts, DEFAULT_RETRY.max_attempts)
     longest = options.max_retry_duration or 0
     out_of_attempts = most >= 0 and attempts >= most
-    out_of_time = longest > 0 and now - first_attempt >= longest * SECOND
+    out_of_time = longest > 0 and started - first_attempt >= longest * SECOND
     if most >= 0 and longest > 0:
         return out_of_attempts and out_of_time
     return out_of_attempts or out_of_time

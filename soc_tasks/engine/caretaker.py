@@ -118,9 +118,8 @@ def do_upkeep(store: Store) -> None:
     """Sweep, and call those who registered for upkeep; what fails is tried again with the next round."""
     try:
         store.sweep(retention=get_settings().retention_days * _DAY)
-    except Error:
-        logger.warning("the sweep of old tasks failed and is tried again", exc_info=True)
-    try:
-        hooks.run_upkeep()
+    except Error as error:
+        logger.warning("the sweep of old tasks failed and is tried again: %s", error)
     except Exception:
-        logger.warning("regular upkeep failed and is tried again", exc_info=True)
+        logger.exception("the sweep of old tasks failed and is tried again")
+    hooks.run_upkeep()

@@ -8,12 +8,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from django.db import Error
+
 from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks.engine")
 
 #: Called as `exhausted(task, attempts, status)` inside the transaction on the engine's alias that removes a task
-#: which failed for the last time without its view having seen to it (no answer in time, or out of attempts).
+#: which failed for the last time without its view having seen to it (no answer in time, or out of attempts). `status`
+#: is that of the last answer; 504: it gave none in time; 0: its process died of it; -1: it waited for too long.
 Exhausted = Callable[[Task, int, int], None]
 #: Called without arguments by one worker thread every few seconds, outside any transaction.
 Upkeep = Callable[[], None]
@@ -39,7 +42,7 @@ def register(
 
 
 def tell_exhausted(task: Task, attempts: int, status: int) -> None:
-    """Tell that `task` was removed after `attempts` attempts, the last answered with `status`."""
+    """Tell that `task` was removed after `attempts` attempts, the last answered with `status` (see `Exhausted`)."""
     for hook in _exhausted:
         hook(task, attempts, status)
 
@@ -49,6 +52,9 @@ def run_upkeep() -> None:
     for hook in _upkeep:
         try:
             hook()
+        except Error as error:
+            # Tables that are missing, a database that is not there: no fault of the code, and it may last.
+            logger.warning("regular upkeep failed and is tried again: %s", error)
         except Exception:
             logger.exception("regular upkeep failed and is tried again")
 

@@ -22,11 +22,12 @@ def this_host() -> str:
 def born(pid: int) -> int:
     """Return when a process started, in ticks since the machine did; 0 where that cannot be told."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        # A name may be any bytes.
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return 0
     # The name, in parentheses, may hold spaces and parentheses; the start is the 20th field behind it.
-    return int(stat.rpartition(")")[2].split()[19])
+    return int(stat.rpartition(b")")[2].split()[19])
 
 
 def is_gone(pid: int, started: int) -> bool:

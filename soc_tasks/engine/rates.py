@@ -35,7 +35,7 @@ def refill(view: QueueView, rate: float, now: int) -> float:
     size = float(burst_size(rate))
     if view.filled == 0:
         return size
-    # A clock that was set back must neither drain the bucket nor fill it.
+    # A clock that was set back must neither drain the bucket nor fill it; the store then dates the bucket back as well.
     return min(size, view.tokens + max(0, now - view.filled) * rate / SECOND)
 
 
@@ -62,7 +62,8 @@ def allot(
         running: how many tasks of limited queues run.
     """
     shares = []
-    for view in views:
+    # Where there are more queues than one claim takes, those that wait longest come first.
+    for view in sorted(views, key=lambda view: view.due):
         if view.due > now:
             continue
         if view.due <= AT_ONCE:

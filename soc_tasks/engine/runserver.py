@@ -24,6 +24,8 @@ logger = logging.getLogger("soc_tasks.engine")
 PATIENCE: Final = 2.0
 #: Threads for tasks; the same process serves pages.
 THREADS: Final = 4
+#: Options that may stand before the command, with their value as an argument of its own.
+_WITH_VALUE: Final = {"--settings", "--pythonpath", "-v", "--verbosity"}
 #: Seconds that running tasks get when the server ends or reloads.
 GRACE: Final = 1.0
 
@@ -41,9 +43,20 @@ def is_serving(arguments: list[str], environment: dict[str, str]) -> bool:
         arguments: its command line.
         environment: its environment.
     """
-    if len(arguments) < 2 or arguments[1] != "runserver" or {"-h", "--help", "--version"} & set(arguments[2:]):
+    if _command(arguments[1:]) != "runserver" or {"-h", "--help", "--version"} & set(arguments[1:]):
         return False
     return "--noreload" in arguments or environment.get("RUN_MAIN") == "true"
+
+
+def _command(arguments: list[str]) -> str | None:
+    """Return the first argument that is neither an option of Django's nor an option's value."""
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            return argument
+        if argument in _WITH_VALUE:
+            next(rest, None)
+    return None
 
 
 def _work() -> None:

@@ -2,6 +2,9 @@
 
 The supervisor loads the site once and forks; a child that dies is replaced in milliseconds. It holds no database
 connection and no thread. A child ends gracefully on SIGTERM, or when the supervisor is gone (its end of a pipe closes).
+
+A thread cannot be stopped: one whose attempt outlived its deadline keeps its memory, its connections and, on SQLite,
+the write lock of its transaction until its process ends. A worker that has such a thread ends, and is replaced at once.
 """
 
 from __future__ import annotations
@@ -29,8 +32,12 @@ logger = logging.getLogger("soc_tasks.engine")
 
 #: Seconds beyond the grace period in which a process hands its leases back.
 HAND_BACK: Final = 5.0
-#: Seconds before a process that died is replaced; doubled while it dies before it was ready.
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+#: Seconds before a process that died is replaced; doubled each time, until one has lived for so long.
+FIRST_PAUSE, LONGEST_PAUSE, STEADY = 0.1, 5.0, 10.0
+#: Exit status of a process that wants to be replaced: no crash.
+RECYCLED: Final = 75
+#: What is kept from a child until it has handlers of its own.
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: Seconds between looks at what no signal and no pipe tells of.
 LOOK: Final = 1.0
 
@@ -44,6 +51,12 @@ class _Child:
     ready: bool = False
     pause: float = FIRST_PAUSE
     start_at: float = 0.0
+    started: float = 0.0
+
+    def put_off(self, now: float) -> None:
+        """Have it started again, later each time."""
+        self.start_at = now + self.pause
+        self.pause = min(LONGEST_PAUSE, self.pause * 2)
 
 
 class Supervisor:
@@ -57,6 +70,8 @@ class Supervisor:
         until_empty: whether to end when nothing is left to do.
         grace: seconds that running tasks get when stopped.
         ready: called when every process has begun to work.
+        tell: called with a line about what is waited for, while `until_empty` waits.
+        restarts: whether this process may start its own command line anew, to get rid of a thread that hangs.
     """
 
     def __init__(
@@ -69,7 +84,10 @@ class Supervisor:
         until_empty: bool = False,
         grace: float = 25.0,
         ready: Callable[[], None] | None = None,
+        tell: Callable[[str], None] | None = None,
+        restarts: bool = False,
     ) -> None:
+        self._restarts = restarts
         self._options: dict[str, Any] = {
             "alias": alias,
             "threads": threads,
@@ -77,6 +95,7 @@ class Supervisor:
             "until_empty": until_empty,
             "grace": grace,
         }
+        self._tell = tell
         self._processes = processes if hasattr(os, "fork") else 1
         self._grace = grace
         self._ready = ready
@@ -94,7 +113,7 @@ class Supervisor:
         handlers = self._catch_signals()
         try:
             if self._processes == 1:
-                return self._work_here(dispatch)
+                return self._work_here(dispatch, recycle=self._restarts)
             return self._supervise(dispatch)
         finally:
             for number, handler in handlers.items():
@@ -117,17 +136,19 @@ class Supervisor:
     def _catch_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {number: signal.signal(number, lambda *_: self.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+        return {number: signal.signal(number, lambda *_: self.stop()) for number in _SIGNALS}
 
     # One process.
 
-    def _work_here(self, dispatch: InProcessDispatcher) -> int:
-        worker = Worker(**self._options, dispatch=dispatch, ready=self._ready)
+    def _work_here(self, dispatch: InProcessDispatcher, *, recycle: bool) -> int:
+        worker = Worker(**self._options, dispatch=dispatch, ready=self._ready, recycle=recycle, tell=self._tell)
         self._stop_worker = worker.stop
         if self._signals:
             worker.stop()
         failed = _run_in_thread(worker, self._overdue)
-        return 1 if failed else 0
+        if worker.recycled and self._stopped_at is None:
+            _start_anew()
+        return 1 if failed or worker.cut_off else 0
 
     def _overdue(self) -> bool:
         return self._stopped_at is not None and time.monotonic() - self._stopped_at > self._grace + HAND_BACK
@@ -164,26 +185,48 @@ class Supervisor:
         connections.close_all()
         sys.stdout.flush()
         sys.stderr.flush()
-        child.reader, writer = os.pipe()
         child.ready = False
-        pid = os.fork()
+        child.started = time.monotonic()
+        # Until the child has handlers of its own, it would act on a signal as if it were the supervisor.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self._fork(child, dispatch, life_reader, life_writer)
+        except OSError as error:
+            logger.error("no worker process could be started (%s); trying again", error)
+            child.put_off(child.started)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if self._stopped_at is not None and child.pid:
+            # The signal came before there was a child to pass it on to.
+            os.kill(child.pid, signal.SIGTERM)
+
+    def _fork(self, child: _Child, dispatch: InProcessDispatcher, life_reader: int, life_writer: int) -> None:
+        reader, writer = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(reader)
+            os.close(writer)
+            raise
         if pid == 0:
             os.close(life_writer)
-            self._be_child(dispatch, life_reader, writer)
+            # One of them speaks for all.
+            self._be_child(dispatch, life_reader, writer, self._tell if child is self._children[0] else None)
         os.close(writer)
-        child.pid = pid
-        if self._stopped_at is not None:
-            # The signal came while the child was being made.
-            os.kill(pid, signal.SIGTERM)
+        child.pid, child.reader = pid, reader
 
-    def _be_child(self, dispatch: InProcessDispatcher, life_reader: int, writer: int) -> NoReturn:
+    def _be_child(
+        self, dispatch: InProcessDispatcher, life_reader: int, writer: int, tell: Callable[[str], None] | None
+    ) -> NoReturn:
         status = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            worker = Worker(**self._options, dispatch=dispatch, ready=lambda: _say(writer))
+            worker = Worker(**self._options, dispatch=dispatch, ready=lambda: _say(writer), recycle=True, tell=tell)
             signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             threading.Thread(target=_outlive_nobody, args=(life_reader, worker), daemon=True).start()
-            status = 1 if _run_in_thread(worker, lambda: False) else 0
+            failed = _run_in_thread(worker, lambda: False)
+            status = RECYCLED if worker.recycled else int(failed or worker.cut_off)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -205,7 +248,6 @@ class Supervisor:
             child = readers[reader]
             if os.read(reader, 1):
                 child.ready = True
-                child.pause = FIRST_PAUSE
             else:
                 os.close(reader)
                 child.reader = -1
@@ -221,16 +263,20 @@ class Supervisor:
         pid, child.pid, child.reader = child.pid, 0, -1
         if result == 0 or self._stopped_at is not None:
             self._children.remove(child)
-            return 0 if result == 0 else 1
+            return 0 if result in {0, RECYCLED} else 1
+        if result == RECYCLED:
+            # It has said why.
+            return 0
         if not self._said_ready and result > 0:
             logger.error("worker process %d could not start", pid)
             self._children.remove(child)
             self.stop()
             return 1
         logger.error("worker process %d ended with %s and is replaced", pid, _describe(result))
-        if not child.ready:
-            child.pause = min(LONGEST_PAUSE, child.pause * 2)
-        child.start_at = time.monotonic() + child.pause
+        now = time.monotonic()
+        if now - child.started > STEADY:
+            child.pause = FIRST_PAUSE
+        child.put_off(now)
         return 0
 
 
@@ -252,6 +298,14 @@ def _run_in_thread(worker: Worker, overdue: Callable[[], bool]) -> bool:
         if overdue():
             return True
     return bool(failed)
+
+
+def _start_anew() -> NoReturn:
+    """Replace this process by the same command: its threads end, and their connections."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
 
 
 def _outlive_nobody(life_reader: int, worker: Worker) -> None:

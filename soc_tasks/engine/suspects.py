@@ -1,7 +1,9 @@
 """Suspects: tasks whose process died while it ran them among others.
 
 Each is run alone, so that only the guilty are blamed.
-A process that runs nothing takes a suspect at once. If none does for a second, all stop claiming until one is free.
+A process that runs nothing takes a suspect at once. If none does for a second, the leader claims nothing more until it
+is free: one process makes room, and the others go on. They do likewise only for a suspect that nobody took for long,
+because the leader runs a long task, or works on other queues.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from soc_tasks.engine.store.rows import Leased
 
 #: Seconds between looks.
 INTERVAL: Final = 1.0
-#: Seconds after which room is made.
-PATIENCE: Final = 1.0
+#: Seconds after which room is made: by the leader, and by the others.
+PATIENCE, LONG_PATIENCE = 1.0, 60.0
 
 
 class Suspects:
@@ -33,6 +35,9 @@ class Suspects:
         self._queues = queues
         self._look_at = 0.0
         self._waiting_since: float | None = None
+        #: The suspect that would be next, by when it was due; another one: somebody took it.
+        self._next: int | None = None
+        self._leads = False
         #: Whether a suspect runs here: nothing else may be claimed.
         self.alone = False
 
@@ -42,19 +47,22 @@ class Suspects:
         if self.alone:
             return True
         since = self._waiting_since
-        return since is not None and self._clock.monotonic() - since > PATIENCE
+        patience = PATIENCE if self._leads else LONG_PATIENCE
+        return since is not None and self._clock.monotonic() - since > patience
 
     def look_soon(self) -> None:
         """Look at the next opportunity: tasks of a dead worker came back."""
         self._look_at = 0.0
 
-    def take(self, worker: int, *, idle: bool) -> Leased | None:
+    def take(self, worker: int, *, idle: bool, leads: bool) -> Leased | None:
         """Claim a suspect, if this process is idle and one is due; return it.
 
         Args:
             worker: who leases it.
             idle: whether this process runs nothing.
+            leads: whether it is the one that makes room.
         """
+        self._leads = leads
         if idle:
             self.alone = False
         now = self._clock.monotonic()
@@ -62,12 +70,14 @@ class Suspects:
         if self.alone or (now < self._look_at and not known):
             return None
         self._look_at = now + INTERVAL
-        if self._store.next_suspect(self._queues) is None:
+        due = self._store.next_suspect(self._queues)
+        if due is None:
             self._waiting_since = None
             return None
         if not idle:
-            if self._waiting_since is None:
+            if self._waiting_since is None or (due != self._next and not leads):
                 self._waiting_since = now
+            self._next = due
             return None
         self._waiting_since = None
         # There may be more of them.

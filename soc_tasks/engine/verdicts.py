@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from soc_tasks.conf import get_queues
 from soc_tasks.engine.backoff import busy_delay, is_exhausted, retry_delay
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.store.rows import Leased
-from soc_tasks.values import DEFAULT_RETRY, Answer, RetryOptions
+from soc_tasks.values import DEFAULT_RETRY, MAX_SECONDS, Answer, RetryOptions
 
 #: What is noted where a task was given up without an answer.
-NO_ANSWER = 0
+NO_ANSWER: Final = 0
+#: What is told where a task waited for too long to be tried (again).
+EXPIRED: Final = -1
 #: What is noted where an attempt ran past its deadline.
-TIMED_OUT = 504
+TIMED_OUT: Final = 504
+
+
+#: Seconds after which a task is tried again whose end could not be written.
+PUT_OFF: Final = 60
 
 
 class Outcome(Enum):
@@ -23,6 +28,8 @@ class Outcome(Enum):
 
     DONE = auto()
     RETRY = auto()
+    #: It ran into another attempt: later, with all that is known of it; a suspect stays one.
+    BUSY = auto()
     EXHAUSTED = auto()
     #: It was claimed and not run, or cut short by the end of the process: back as it was.
     RETURNED = auto()
@@ -66,22 +73,15 @@ def judge(leased: Leased, answer: Answer, started: int, now: int) -> Verdict:
     if 200 <= answer.status < 300:
         return Verdict(leased, Outcome.DONE)
     if answer.outcome == "busy":
-        return Verdict(
-            leased,
-            Outcome.RETRY,
-            due=now + round(busy_delay(leased.busy + 1) * SECOND),
-            attempts=leased.attempts,
-            responses=leased.responses,
-            first_attempt=leased.first_attempt,
-            status=leased.status,
-            busy=leased.busy + 1,
-        )
+        busy = leased.busy + 1
+        return Verdict(leased, Outcome.BUSY, due=now + round(busy_delay(busy) * SECOND), busy=busy)
     attempts = leased.attempts + 1
     first = leased.first_attempt or started
     options = retry_options(leased)
-    if is_exhausted(attempts, first, now, options):
+    # As of its start: that is what the view was told, which keeps the letter of a last attempt.
+    if is_exhausted(attempts, first, started, options):
         return Verdict(leased, Outcome.EXHAUSTED, attempts=attempts, status=answer.status)
-    delay = retry_delay(attempts, options) if answer.countdown is None else max(0.0, answer.countdown)
+    delay = retry_delay(attempts, options) if answer.countdown is None else min(max(0.0, answer.countdown), MAX_SECONDS)
     return Verdict(
         leased,
         Outcome.RETRY,
@@ -94,5 +94,6 @@ def judge(leased: Leased, answer: Answer, started: int, now: int) -> Verdict:
     )
 
 
-#: Decides; tests may pass another.
-Judge = Callable[[Leased, Answer, int, int], Verdict]
+def put_off(leased: Leased, now: int) -> Verdict:
+    """Return the verdict on a task whose own cannot be written: uncounted, and later, lest it go round and round."""
+    return Verdict(leased, Outcome.BUSY, due=now + PUT_OFF * SECOND, busy=leased.busy + 1)

@@ -1,7 +1,8 @@
 """Waking workers: in the same process by a bell, on the same machine by a datagram, else they look by themselves.
 
 Best effort throughout: a wake that is lost costs the time until a worker looks again, never a task. A datagram carries
-nothing, and whoever could send a false one would only make a worker look.
+nothing, and anybody on the machine may send one. It makes a worker look; after a look that found nothing a worker hears
+none for a moment, so that a flood of them costs little, and keeps nobody from working.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ GAP: Final = 8
 #: Seconds for which the slots that were found are used.
 FRESH: Final = 1.0
 
+#: Seconds for which a worker that found nothing hears no datagram.
+DEAF: Final = 0.002
+#: Datagrams that are taken in at a time.
+_MOST_HEARD: Final = 64
+
 _bells: dict[str, WeakSet[Bell]] = {}
 
 
@@ -51,6 +57,7 @@ class Bell:
         for end in (self._reader, self._writer):
             end.setblocking(False)
         self._alias = alias
+        self._deaf_until = 0.0
         _bells.setdefault(alias, WeakSet()).add(self)
 
     def ring(self) -> None:
@@ -67,14 +74,25 @@ class Bell:
             timeout: seconds.
             hear: whether datagrams wake as well.
         """
-        events = (self._hearing if hear else self._deaf).select(timeout)
+        rest = self._deaf_until - time.monotonic() if hear else 0.0
+        if rest > 0:
+            events = self._deaf.select(min(rest, timeout))
+            if not events and timeout > rest:
+                # What was sent meanwhile is heard now.
+                events = self._hearing.select(timeout - rest)
+        else:
+            events = (self._hearing if hear else self._deaf).select(timeout)
         for key, _ in events:
             with contextlib.suppress(BlockingIOError):
-                while key.fileobj.recv(64) and key.fileobj is self._listener:  # type: ignore[union-attr]
-                    continue
+                for _ in range(_MOST_HEARD if key.fileobj is self._listener else 1):
+                    key.fileobj.recv(64)  # type: ignore[union-attr]
         # Only now: what rang before this line is seen by the caller, which looks at its work after waking.
         self._rung = False
         return bool(events)
+
+    def found_nothing(self) -> None:
+        """Hear no datagram for a moment: nothing came of the last one."""
+        self._deaf_until = time.monotonic() + DEAF
 
     def close(self) -> None:
         """Give the slot back."""

@@ -24,14 +24,15 @@ from django.db import Error, connections
 
 from soc_tasks.conf import get_settings
 from soc_tasks.engine.attempts import Dispatch, Job
-from soc_tasks.engine.caretaker import Caretaker, UpkeepThread, do_upkeep
+from soc_tasks.engine.caretaker import Caretaker, UpkeepThread
 from soc_tasks.engine.clock import SECOND, Clock, SystemClock
 from soc_tasks.engine.dispatch import InProcessDispatcher
+from soc_tasks.engine.emptiness import Emptiness
 from soc_tasks.engine.pace import Pace
 from soc_tasks.engine.pool import Pool
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.suspects import Suspects
-from soc_tasks.engine.verdicts import Outcome, Verdict, judge
+from soc_tasks.engine.verdicts import Outcome, Verdict, judge, put_off
 from soc_tasks.engine.wakeup import Bell
 
 logger = logging.getLogger("soc_tasks.engine")
@@ -57,6 +58,9 @@ class Worker:
         until_empty: whether to end when nothing is left to do.
         grace: seconds that running tasks get when the worker is stopped.
         ready: called once, when tasks are about to be claimed.
+        recycle: whether to end when an attempt was abandoned: whoever started this process replaces it. Else the
+            attempt's thread, which cannot be stopped, is replaced, and stays behind with what it holds.
+        tell: called with a line now and then, while only retries keep `until_empty` from ending.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class Worker:
         until_empty: bool = False,
         grace: float = 25.0,
         ready: Callable[[], None] | None = None,
+        recycle: bool = False,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.alias = alias if alias is not None else get_settings().database
         self.store = get_store(self.alias)
@@ -78,11 +84,17 @@ class Worker:
         self._grace = grace
         self._until_empty = until_empty
         self._ready = ready
+        self._recycle = recycle
+        #: Whether this process is to be replaced.
+        self.recycled = False
+        #: Whether it ended before its tasks did.
+        self.cut_off = False
         self._stop = threading.Event()
         self._clock: Clock = SystemClock()
         self._pool = Pool(threads, dispatch or InProcessDispatcher(), self._clock, self._ring, self._stop.is_set)
         self._pace = Pace(self._pool)
         self._caretaker = Caretaker(self.store, self._clock)
+        self._emptiness = Emptiness(self.store, self._clock, self._queues, tell)
         self._suspects = Suspects(self.store, self._clock, self._queues)
         self._in_flight: set[Job] = set()
         self._verdicts: list[Verdict] = []
@@ -93,8 +105,6 @@ class Worker:
         self._watch_at = 0.0
         self._pause = self._retry_at = 0.0
         self._stopped_at: float | None = None
-        self._ask_empty_at = 0.0
-        self._upkept = False
 
     def stop(self) -> None:
         """Claim nothing more, and end when what runs has ended or the grace period is over; from any thread."""
@@ -126,6 +136,8 @@ class Worker:
             self._join()
             self._pool.start()
             upkeep.start()
+            # Before it is ready: whoever finds no bell does not look for one again within a second.
+            _ = self._bell
             if self._ready is not None:
                 self._ready()
             while not self._is_over():
@@ -180,26 +192,48 @@ class Worker:
             self._exchange(0)
         if not self._stop.is_set():
             idle = not self._in_flight and not self._verdicts
-            if suspect := self._suspects.take(self._caretaker.worker, idle=idle):
+            if suspect := self._suspects.take(self._caretaker.worker, idle=idle, leads=self._caretaker.leads):
                 self._launch([Job(suspect)])
         room = self._room(now)
         if self._verdicts or (room and self._look):
             self._exchange(room)
 
     def _exchange(self, room: int) -> None:
-        leased = self.store.exchange(self._caretaker.worker, self._verdicts, room, self._queues, self._pool)
+        try:
+            leased = self.store.exchange(self._caretaker.worker, self._verdicts, room, self._queues, self._pool)
+        except Exception as error:
+            if isinstance(error, Error) or not self._verdicts:
+                raise
+            self._settle_singly()
+            return
         self.settled += len(self._verdicts)
         self._verdicts = []
         if leased:
-            self._upkept = False
+            self._emptiness.upkept = False
             self._launch([Job(task) for task in leased])
         if room:
+            if not leased:
+                self._bell.found_nothing()
             self._look = len(leased) == room
             if not self._look:
                 self._next = self.store.next_due(self._queues)
                 if not leased and self._next is not None:
                     # Due and not to be had, for whatever reason: not asked for again and again.
                     self._next = max(self._next, self._clock.now() + round(QUICK_POLL * SECOND))
+
+    def _settle_singly(self) -> None:
+        """Write verdicts one by one: one of them cannot be written, and is not to keep the others from it."""
+        while self._verdicts:
+            leased = self._verdicts[0].leased
+            try:
+                self.store.exchange(self._caretaker.worker, self._verdicts[:1], 0)
+            except Error:
+                raise
+            except Exception:
+                logger.exception("what came of task %s of queue %s cannot be written", leased.name, leased.queue)
+                self.store.exchange(self._caretaker.worker, [put_off(leased, self._clock.now())], 0)
+            del self._verdicts[0]
+            self.settled += 1
 
     def _launch(self, jobs: list[Job]) -> None:
         self._in_flight.update(jobs)
@@ -221,7 +255,9 @@ class Worker:
             self._judge(done)
         if self._in_flight and now >= self._watch_at:
             self._watch_at = now + WATCH
-            self._judge(self._pool.abandon(now))
+            if abandoned := self._pool.abandon(now):
+                self._judge(abandoned)
+                self._end_for(abandoned[0])
             if self._pace.is_stalled(now):
                 self._give_back(self._pool.take_back())
 
@@ -231,6 +267,17 @@ class Worker:
             if job in self._in_flight and job.answer is not None:
                 self._in_flight.discard(job)
                 self._verdicts.append(judge(job.leased, job.answer, job.started, job.ended))
+
+    def _end_for(self, job: Job) -> None:
+        if self._recycle and not self.recycled:
+            self.recycled = True
+            logger.warning(
+                "task %s of queue %s outlived its deadline and cannot be stopped; "
+                "this process ends as soon as its other tasks have, and is replaced",
+                job.leased.name,
+                job.leased.queue,
+            )
+            self.stop()
 
     def _give_back(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
@@ -295,26 +342,21 @@ class Worker:
                 self._stopped_at = now
                 self._give_back(self._pool.take_back())
             idle = not self._in_flight and not self._verdicts
+            if self.recycled and self._pause:
+                # The thread that is left behind may hold the very lock that this one waits for.
+                return True
             return idle or now - self._stopped_at > self._grace
         if not self._until_empty or self._look or self._in_flight or self._verdicts:
             return False
-        now = time.monotonic()
-        if now < self._ask_empty_at:
-            return False
-        self._ask_empty_at = now + POLL
+        upkept = self._emptiness.upkept
         try:
-            if not self.store.is_empty(self._queues):
-                return False
+            reached = self._emptiness.is_reached(time.monotonic())
         except Error as error:
             self._note_trouble(error)
             return False
-        if self._upkept:
-            return True
-        # What waits in an outbox is work as well.
-        do_upkeep(self.store)
-        self._upkept = self._look = True
-        self._ask_empty_at = 0.0
-        return False
+        # Upkeep may have brought something.
+        self._look = self._emptiness.upkept and not upkept
+        return reached
 
     def _note_trouble(self, error: Error) -> None:
         """Wait a little, and a little longer each time; nothing is lost meanwhile."""
@@ -326,20 +368,24 @@ class Worker:
         with suppress(Error):
             connections[self.alias].close()
 
+    def _settle_rest(self) -> None:
+        if self._verdicts:
+            self._exchange(0)
+
     def _close(self) -> None:
         """Hand everything back."""
         if self._in_flight:
+            self.cut_off = True
             logger.warning("%d tasks did not end in time and will run again", len(self._in_flight))
-        try:
-            if self._verdicts:
-                self.store.exchange(self._caretaker.worker, self._verdicts, 0)
-                self.settled += len(self._verdicts)
-                self._verdicts = []
-            self._caretaker.leave()
-        except Error as error:
-            logger.warning("could not hand the leases back (%s); they end by themselves", error)
-        else:
-            logger.info("worker ended queues=%s attempts=%d", ",".join(sorted(self._queues or ["all"])), self.settled)
+        # Whatever becomes of the verdicts, what is still leased goes back.
+        for step in () if self.recycled and self._pause else (self._settle_rest, self._caretaker.leave):
+            try:
+                step()
+            except Error as error:
+                logger.warning("could not hand the leases back (%s); they end by themselves", error)
+            except Exception:
+                logger.exception("could not hand the leases back")
+        logger.info("worker ended queues=%s attempts=%d", ",".join(sorted(self._queues or ["all"])), self.settled)
         self._bell.close()
         self._pool.close(timeout=1.0)
         with suppress(Error):

@@ -14,6 +14,7 @@ from django.db import connections, transaction
 
 from soc_tasks.engine import hooks
 from soc_tasks.engine.clock import SECOND, FakeClock, from_micros
+from soc_tasks.engine.store.rows import TASKS
 from soc_tasks.engine.verdicts import TIMED_OUT
 from soc_tasks.errors import TaskAlreadyExistsError
 from soc_tasks.values import RetryOptions
@@ -359,6 +360,32 @@ class StoreContract:
         (record,) = store.list_tasks()
         assert (record.state, record.crashes, record.attempts) == ("waiting", 0, 1)
 
+    def test_a_suspect_that_finds_its_shard_taken_stays_one(self, store, clock, worker, told):
+        """A dead process held the lease: "busy" clears nobody, and the suspect is given up in the end."""
+        store.add([make_task(name="poison")])
+        store.exchange(worker, [], 1)
+        self.crash(store, worker)
+        store.add([make_task(name="neighbour")])
+        for crashes in range(3):
+            fresh = store.join("here", 2, 2)
+            suspect = store.claim_suspect(fresh)
+            assert (suspect.name, suspect.crashes, suspect.busy) == ("poison", crashes, crashes)
+            store.exchange(fresh, [judged(clock, suspect, 500, outcome="busy")], 0)
+            record = store.get_task("default", "poison")
+            assert (record.state, record.crashes, record.attempts) == ("suspect", crashes, 0)
+            assert record.due == from_micros(clock.now()) + timedelta(seconds=(0.1, 0.2, 0.4)[crashes])
+            assert store.claim_suspect(fresh) is None
+            clock.advance(1)
+            # Never among others.
+            others = store.exchange(fresh, [], 5)
+            assert names(others) == ["neighbour"]
+            store.exchange(fresh, returned(*others), 0)
+            assert told == []
+            assert store.claim_suspect(fresh).name == "poison"
+            self.crash(store, fresh)
+        assert [(task.name, attempts, status) for task, attempts, status in told] == [("poison", 0, 0)]
+        assert [(record.task.name, record.state) for record in store.list_tasks()] == [("neighbour", "waiting")]
+
     def test_a_suspect_that_got_further_is_not_blamed(self, store, worker, told, monkeypatch):
         cursor = iter(range(100))
         monkeypatch.setattr(hooks, "_progress", [lambda task: str(next(cursor))])
@@ -435,10 +462,17 @@ class StoreContract:
         settings.CLOUD_TASKS_QUEUES = [{"name": "slow", "rate_per_second": 1}]
         store.add([make_task(queue="slow") for _ in range(12)])
         assert len(store.exchange(worker, [], 100)) == 10
+        store.add([make_task(queue="slow") for _ in range(20)])
         clock.set_back(3600)
-        for record in store.list_tasks("slow"):
-            store.run_now("slow", record.task.name) if record.state == "waiting" else None
-        assert len(store.exchange(worker, [], 100)) == 2
+        # What was due an hour ahead of this clock: "at once" would go past the bucket.
+        with store.writing() as cursor:
+            cursor.execute(f"UPDATE {TASKS} SET due = %s", (clock.now(),))
+        assert store.exchange(worker, [], 100) == []
+        assert store.next_due() == clock.now() + SECOND
+        clock.advance(3)
+        assert len(store.exchange(worker, [], 100)) == 3
+        clock.advance(3600)
+        assert len(store.exchange(worker, [], 100)) == 10
 
     def test_no_more_run_at_one_time_than_the_queue_allows(self, store, worker, settings):
         settings.CLOUD_TASKS_QUEUES = [{"name": "narrow", "rate_max_concurrent": 2}]
@@ -508,6 +542,20 @@ class StoreContract:
         store.set_paused("default", True)
         assert store.is_empty()
 
+    def test_what_waits_to_be_tried_again_is_counted(self, store, clock, worker):
+        assert store.count_retries() == (0, 0)
+        store.add([make_task(eta=from_micros(clock.now() + SECOND)), *[make_task() for _ in range(3)]])
+        store.add([make_task(queue="other")])
+        done_one, failed, busy, other = store.exchange(worker, [], 9)
+        verdicts = [judged(clock, failed, 500, countdown=42), judged(clock, busy, 500, outcome="busy")]
+        store.exchange(worker, [*done(done_one), *verdicts, judged(clock, other)], 0)
+        assert store.count_retries({"default"}) == (2, clock.now() + SECOND // 10)
+        assert store.count_retries() == (3, clock.now() + SECOND // 10)
+        store.set_paused("other", True)
+        assert store.count_retries() == (2, clock.now() + SECOND // 10)
+        clock.advance(0.1)
+        assert store.count_retries() == (1, clock.now() + round(41.9 * SECOND))
+
     def test_the_sweep_forgets_names_and_exhausts_what_is_too_old(self, store, clock, worker, told):
         store.add([make_task(name="done")])
         store.exchange(worker, done(*store.exchange(worker, [], 1)), 0)
@@ -519,8 +567,37 @@ class StoreContract:
         clock.advance(DAY + 1)
         store.add([dataclasses.replace(make_task(name="young"), created=from_micros(clock.now()))])
         assert store.sweep(retention=2 * DAY) == 1
-        assert [(task.name, attempts, status) for task, attempts, status in told] == [("old", 0, 0)]
+        assert [(task.name, attempts, status) for task, attempts, status in told] == [("old", 0, -1)]
         assert names(store.list_tasks()) == ["young"]
+
+    def test_two_sweeps_at_one_time_tell_of_a_task_once(self, store, clock, told, monkeypatch):
+        store.add([dataclasses.replace(make_task(name="old"), created=from_micros(clock.now()))])
+        clock.advance(2 * DAY)
+        exhaust = type(store)._exhaust
+
+        def late(self, cursor, leased, *rest):
+            monkeypatch.setattr(type(store), "_exhaust", exhaust)
+            exhaust(self, cursor, leased, *rest)
+            return exhaust(self, cursor, leased, *rest)
+
+        monkeypatch.setattr(type(store), "_exhaust", late)
+        assert store.sweep(retention=DAY) == 0
+        assert len(told) == 1
+
+    def test_what_is_scheduled_far_ahead_is_not_too_old_before_it_ran(self, store, clock, worker, told):
+        created = from_micros(clock.now())
+        eta = created + timedelta(days=30)
+        store.add([dataclasses.replace(make_task(name="ahead", eta=eta), created=created)])
+        clock.advance(31 * DAY)
+        assert store.sweep(retention=14 * DAY) == 0
+        # It has the whole time for its retries, and no more.
+        store.exchange(worker, [judged(clock, *store.exchange(worker, [], 1), 500)], 0)
+        clock.advance(14 * DAY - 1)
+        assert store.sweep(retention=14 * DAY) == 0
+        store.exchange(worker, [judged(clock, *store.exchange(worker, [], 1), 500)], 0)
+        clock.advance(2)
+        assert store.sweep(retention=14 * DAY) == 1
+        assert [(task.name, attempts, status) for task, attempts, status in told] == [("ahead", 2, -1)]
 
     # Threads.
 

@@ -18,7 +18,7 @@ DATABASES = {
         "NAME": os.environ["ENGINE_DATABASE"],
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
+            "timeout": float(os.environ.get("ENGINE_TIMEOUT", "20")),
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         },
     }

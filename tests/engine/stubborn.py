@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from django.contrib.auth.models import Group
+from django.db import transaction
 from django.http import HttpResponse
 from django.urls import path
 
@@ -16,4 +18,13 @@ def stubborn(request):
     return HttpResponse()
 
 
-urlpatterns = [path("stubborn", stubborn), path("count", count)]
+def hold(request):
+    """Keep SQLite's write lock for good."""
+    count(request)
+    with transaction.atomic():
+        Group.objects.create(name="held")
+        threading.Event().wait(120)
+    return HttpResponse()
+
+
+urlpatterns = [path("stubborn", stubborn), path("hold", hold), path("count", count)]

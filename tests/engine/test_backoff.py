@@ -35,6 +35,13 @@ def test_endless_retries_neither_overflow_nor_vanish():
     assert retry_delay(5, RetryOptions(min_backoff=7, max_backoff=7)) == 7
 
 
+@pytest.mark.parametrize("retry", [2, 1023, 1100, 2**31])
+@pytest.mark.parametrize("low", [5e-324, 0.1, 2_500_000.0])
+def test_the_largest_numbers_end_at_the_longest_wait(retry, low):
+    delay = retry_delay(retry, RetryOptions(min_backoff=low, max_backoff=2_592_000, max_doublings=2**31 - 1))
+    assert delay == min(low * 2.0 ** min(retry - 1, 1000) * 2.0 ** min(max(0, retry - 1001), 1000), 2_592_000)
+
+
 def test_busy_waits_grow_to_a_second():
     assert [busy_delay(times) for times in (1, 2, 3, 4, 5, 99)] == [0.1, 0.2, 0.4, 0.7, 1.0, 1.0]
 

@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from soc_tasks.engine.clock import SECOND, FakeClock, from_micros
-from soc_tasks.engine.drain import drain
 from soc_tasks.engine.store.sqlite import SqliteStore
 from soc_tasks.values import Answer, RetryOptions
 from tests.engine import views
+from tests.engine.drain import drain
 from tests.engine.tasks import make_task, names
 
 pytestmark = pytest.mark.django_db

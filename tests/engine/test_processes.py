@@ -142,7 +142,7 @@ def test_the_grace_period_ends_stubborn_tasks(store, run, ran, processes):
     store.add([note(ran, "stubborn", path="/stubborn")])
     until(ran)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(10) == 1
     (record,) = store.list_tasks()
     assert (record.state, record.attempts, record.crashes) == ("waiting", 0, 0)
 
@@ -184,6 +184,41 @@ def test_tasks_of_a_stopped_process_go_to_others_and_it_settles_nothing(store, r
     assert process.wait(30) == 0
     # One attempt was counted, though two calls were made.
     assert store.get_task("default", "a").attempts == 1
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_process_with_an_attempt_that_cannot_be_stopped_is_replaced(store, run, ran, processes):
+    process = run("--processes", processes, "--threads", "2", ENGINE_URLS="tests.engine.stubborn")
+    workers = {record.id for record in store.list_workers()}
+    retry = RetryOptions(min_backoff=3600)
+    store.add([note(ran, "stubborn", path="/stubborn", dispatch_deadline=0.2, retry=retry)])
+    until(lambda: store.get_task("default", "stubborn").attempts == 1)
+    until(lambda: {record.id for record in store.list_workers()} - workers)
+    # It handed back what it had, and counts as no crash.
+    until(lambda: len(store.list_workers()) == int(processes))
+    record = store.get_task("default", "stubborn")
+    assert (record.state, record.status, record.crashes) == ("waiting", 504, 0)
+    store.add([note(ran, "next")])
+    until(lambda: store.get_task("default", "next") is None)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert sum("stubborn of queue default outlived its deadline" in line for line in process.errors) == 1
+    assert not any("ended with" in line for line in process.errors)
+
+
+def test_a_lock_that_an_abandoned_attempt_holds_is_freed(store, run, ran):
+    with store.writing() as cursor:
+        cursor.execute("CREATE TABLE auth_group (id integer PRIMARY KEY, name text)")
+    process = run("--processes", "2", "--threads", "1", ENGINE_URLS="tests.engine.stubborn", ENGINE_TIMEOUT="0.1")
+    retry = RetryOptions(max_attempts=1)
+    store.add([note(ran, "hold", path="/hold", dispatch_deadline=0.2, retry=retry)])
+    until(lambda: any("hold of queue default outlived its deadline" in line for line in process.errors))
+    store.add([note(ran, "next")])
+    # Its end could not be written: a suspect then, that is given up after its third time alone.
+    until(lambda: store.list_tasks() == [])
+    assert [name for name, _ in ran() if name == "hold"] == ["hold"] * 4
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
 
 
 def test_children_end_when_the_supervisor_is_gone(store, run, ran):

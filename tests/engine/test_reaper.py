@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
 from soc_tasks.engine.clock import FakeClock
 from soc_tasks.engine.processes import born, is_gone, this_host
 from soc_tasks.engine.reaper import Reaper
@@ -73,11 +80,19 @@ def test_a_process_of_this_machine_that_ended_is_dead_at_once():
     assert [dead.id for dead in subject.find_dead(records)] == [2]
 
 
-def test_a_process_is_told_by_number_and_birth():
-    import os
-    import subprocess
-    import sys
+@pytest.mark.skipif(sys.platform != "linux", reason="names and births are read from /proc")
+def test_a_name_may_be_any_bytes(tmp_path):
+    program = tmp_path / os.fsdecode(b"\xff) 1 (\xfe")
+    shutil.copy(shutil.which("sleep"), program)
+    process = subprocess.Popen([program, "60"])
+    try:
+        assert born(process.pid) >= born(os.getpid()) > 0
+    finally:
+        process.kill()
+        process.wait()
 
+
+def test_a_process_is_told_by_number_and_birth():
     own = os.getpid()
     assert not is_gone(own, born(own))
     assert not is_gone(own, 0)

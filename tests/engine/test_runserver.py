@@ -30,6 +30,11 @@ from tests.engine.test_worker import until
         (["manage.py", "runserver"], {}, False),
         (["manage.py", "runserver", "8001"], {"RUN_MAIN": "true"}, True),
         (["manage.py", "runserver", "--noreload"], {}, True),
+        (["manage.py", "--settings", "site.settings", "runserver"], {"RUN_MAIN": "true"}, True),
+        (["manage.py", "--settings=x", "--no-color", "-v", "2", "runserver", "--noreload"], {}, True),
+        (["manage.py", "--settings", "runserver"], {"RUN_MAIN": "true"}, False),
+        (["manage.py", "--settings", "runserver", "migrate"], {"RUN_MAIN": "true"}, False),
+        (["gunicorn", "site.wsgi", "runserver"], {"RUN_MAIN": "true"}, False),
         (["manage.py", "runserver", "--help"], {"RUN_MAIN": "true"}, False),
     ],
 )

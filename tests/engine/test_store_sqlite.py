@@ -11,7 +11,7 @@ from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.rates import Share
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.store.rows import TASKS
-from soc_tasks.engine.store.sqlite import SqliteStore
+from soc_tasks.engine.store.sqlite import MOST_SHARES, SqliteStore
 from soc_tasks.errors import BackendUnavailableError, ConfigurationError, NotSupportedError
 from tests.contracts.store import StoreContract
 from tests.engine.tasks import make_task, names, rolled_back
@@ -223,6 +223,15 @@ def test_fair_claims_of_many_queues(store):
     while claimed := store.exchange(worker, [], 200):
         total += len(claimed)
     assert total == 450
+
+
+def test_of_more_queues_than_fit_those_that_wait_longest_have_their_turn(store):
+    store.add([make_task(queue="z")])
+    with transaction.atomic(using=store.alias):
+        for number in range(MOST_SHARES + 20):
+            store.add([make_task(queue=f"q{number}")])
+    worker = store.join("here", 1, 1)
+    assert "z" in {task.queue for task in store.exchange(worker, [], 10)}
 
 
 def test_shares_limit_each_queue(store):

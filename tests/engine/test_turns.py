@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -82,6 +83,29 @@ def test_a_child_does_not_share_the_turn_of_its_parent(tmp_path, monkeypatch):
     with turn:
         assert turn._held
         assert turn._file != parent
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o660, 0o666])
+@pytest.mark.parametrize("before", [None, 0o666])
+def test_the_file_has_the_mode_of_the_database(tmp_path, umask, mode, before):
+    database, lock = tmp_path / "database", tmp_path / "lock"
+    database.touch()
+    database.chmod(mode)
+    if before is not None:
+        lock.touch()
+        lock.chmod(before)
+    umask = os.umask(umask)
+    try:
+        with Turn(str(lock), str(database)):
+            assert lock.stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(umask)
+
+
+def test_without_a_database_the_file_is_the_owners(tmp_path):
+    with Turn(str(tmp_path / "lock"), str(tmp_path / "nowhere")):
+        assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_place_that_cannot_be_written_has_no_turns(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.store.rows import Leased, write_task
 from soc_tasks.engine.verdicts import TIMED_OUT, Outcome, is_last_attempt, judge
-from soc_tasks.values import Answer, RetryOptions
+from soc_tasks.values import MAX_SECONDS, Answer, RetryOptions
 from tests.engine.tasks import make_task
 
 NOW = 1_800_000_000 * SECOND
@@ -47,13 +47,15 @@ def test_an_abandoned_attempt_has_no_response():
 def test_the_view_may_say_when():
     assert judge(lease(), Answer(status=500, countdown=90), NOW, NOW).due == NOW + 90 * SECOND
     assert judge(lease(), Answer(status=500, countdown=-5), NOW, NOW).due == NOW
+    # What no row could hold.
+    assert judge(lease(), Answer(status=500, countdown=float("inf")), NOW, NOW).due == NOW + MAX_SECONDS * SECOND
+    assert judge(lease(), Answer(status=500, countdown=float("nan")), NOW, NOW).due == NOW
 
 
 def test_a_dead_answer_is_done_and_busy_counts_nothing():
     assert judge(lease(), Answer(status=200, outcome="dead"), NOW, NOW).outcome is Outcome.DONE
     verdict = judge(lease(attempts=4, status=500, busy=1), Answer(status=500, outcome="busy"), NOW, NOW)
-    assert verdict.outcome is Outcome.RETRY
-    assert (verdict.attempts, verdict.status, verdict.busy, verdict.due) == (4, 500, 2, NOW + round(0.2 * SECOND))
+    assert (verdict.outcome, verdict.busy, verdict.due) == (Outcome.BUSY, 2, NOW + round(0.2 * SECOND))
 
 
 def test_the_tasks_options_go_before_the_queues(settings):
@@ -71,6 +73,15 @@ def test_a_queue_that_is_configured_no_more_has_the_defaults(settings):
     settings.CLOUD_TASKS_QUEUES = []
     assert judge(lease(queue="former", attempts=98), Answer(status=500), NOW, NOW).outcome is Outcome.RETRY
     assert judge(lease(queue="former", attempts=99), Answer(status=500), NOW, NOW).outcome is Outcome.EXHAUSTED
+
+
+def test_view_and_engine_agree_on_which_attempt_is_the_last():
+    """An attempt that begins in time and fails past it was not the last: its view did not know, and kept no letter."""
+    leased = lease(RetryOptions(max_attempts=-1, max_retry_duration=60), attempts=3, first_attempt=NOW)
+    for started, last in ((NOW + 59 * SECOND, False), (NOW + 60 * SECOND, True)):
+        assert is_last_attempt(leased, started) is last
+        verdict = judge(leased, Answer(status=500), started, started + 5 * SECOND)
+        assert (verdict.outcome is Outcome.EXHAUSTED) is last
 
 
 def test_the_last_attempt_is_known_before_it_is_made():

@@ -81,6 +81,24 @@ def test_a_flood_of_wakes_neither_blocks_nor_fails(bell, file_database, monkeypa
 
 
 @pytest.mark.skipif(NO_DATAGRAMS, reason="no datagrams on this platform")
+def test_who_found_nothing_hears_none_for_a_moment_but_its_own_bell(bell, file_database, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(wakeup.time, "monotonic", lambda: now[0])
+    bell.found_nothing()
+    assert wakeup._sender(wakeup._key(file_database))._reach(bell.slot)
+    assert bell.wait(0, hear=True) is False
+    bell.ring()
+    assert bell.wait(0, hear=True) is True
+    now[0] += wakeup.DEAF
+    assert bell.wait(0, hear=True) is True
+    assert bell.wait(0, hear=True) is False
+    # Who sleeps for longer hears it in its sleep.
+    bell.found_nothing()
+    assert wakeup._sender(wakeup._key(file_database))._reach(bell.slot)
+    assert bell.wait(10, hear=True) is True
+
+
+@pytest.mark.skipif(NO_DATAGRAMS, reason="no datagrams on this platform")
 def test_the_slots_are_looked_for_again_after_a_while(file_database, monkeypatch):
     sender = wakeup._Sender("a key of nobody")
     reached = []

@@ -11,9 +11,10 @@ import pytest
 from django.core.signals import request_finished
 from django.db import OperationalError, connections
 
-from soc_tasks.engine import caretaker, hooks
+from soc_tasks.engine import caretaker, emptiness, hooks
 from soc_tasks.engine import worker as worker_module
 from soc_tasks.engine.store import get_store
+from soc_tasks.engine.verdicts import Outcome
 from soc_tasks.engine.worker import Worker
 from soc_tasks.values import Answer, RetryOptions
 from tests.engine import views
@@ -120,6 +121,14 @@ def test_until_empty_waits_for_what_upkeep_brings(store, monkeypatch):
     monkeypatch.setattr(hooks, "_upkeep", [lambda: store.accept([held.pop()]) if held else None])
     Worker(store.alias).run_until_empty()
     assert len(views.seen) == 2
+
+
+def test_until_empty_says_now_and_then_what_it_waits_for(store, monkeypatch):
+    monkeypatch.setattr(emptiness, "TELL", 0.0)
+    store.add([make_task("/answer/500", retry=RetryOptions(max_attempts=2, min_backoff=0.5))])
+    lines = []
+    Worker(store.alias, tell=lines.append).run_until_empty()
+    assert set(lines) == {"waiting for 1 tasks that will be tried again, the next in 1 s"}
 
 
 def test_a_task_with_an_eta_starts_when_it_is_due(store):
@@ -320,6 +329,37 @@ def test_a_claim_whose_answer_was_lost_is_given_back(store, start, monkeypatch):
     assert len(views.seen) == 5
 
 
+def test_a_verdict_that_cannot_be_written_takes_no_other_along(store, start, monkeypatch, caplog):
+    settle = type(store)._settle
+
+    def fail(self, cursor, verdicts):
+        if any(verdict.leased.name == "bad" and verdict.outcome is Outcome.DONE for verdict in verdicts):
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        settle(self, cursor, verdicts)
+
+    monkeypatch.setattr(type(store), "_settle", fail)
+    start()
+    store.add([make_task(name="bad")] + [make_task() for _ in range(5)])
+    until(lambda: [(record.task.name, record.state) for record in store.list_tasks()] == [("bad", "waiting")])
+    assert "what came of task bad of queue default cannot be written" in caplog.text
+    record = store.get_task("default", "bad")
+    assert record.attempts == 0
+    # Not at once: it would go round and round.
+    assert record.due > datetime.now(UTC) + timedelta(seconds=30)
+
+
+def test_a_worker_that_fails_leaves(store, monkeypatch):
+    def fail(self, cursor, verdicts):
+        raise OverflowError("whatever it is")
+
+    monkeypatch.setattr(type(store), "_settle", fail)
+    store.add([make_task(), make_task()])
+    with pytest.raises(OverflowError):
+        Worker(store.alias).run_until_empty()
+    assert store.list_workers() == []
+    assert {record.state for record in store.list_tasks()} == {"waiting"}
+
+
 def test_threads_keep_their_connections_from_task_to_task(store, start):
     connections.settings[store.alias]["CONN_MAX_AGE"] = 0
     opened = []
@@ -351,6 +391,15 @@ def test_upkeep_is_done_by_the_oldest_worker_only(store, start, monkeypatch):
     seen = len(rounds)
     until(lambda: len(rounds) > seen + 2)
     assert len(set(rounds)) == 1
+
+
+def test_a_sweep_that_fails_ends_no_thread(store, start, monkeypatch, caplog):
+    monkeypatch.setattr(caretaker, "UPKEEP", 0.01)
+    rounds = []
+    monkeypatch.setattr(type(store), "sweep", lambda self, **options: rounds.append(1) or 1 // 0)
+    start()
+    until(lambda: len(rounds) > 2)
+    assert "the sweep of old tasks failed" in caplog.text
 
 
 def test_upkeep_that_fails_is_logged_and_tried_again(store, start, monkeypatch, caplog):

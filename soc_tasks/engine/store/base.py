@@ -36,6 +36,11 @@ class Store(ABC):
         self.alias = alias
         self.clock: Clock = clock or SystemClock()
 
+    @property
+    def is_private(self) -> bool:
+        """Tell whether no other process can see the database."""
+        return False
+
     # What enqueues.
 
     @abstractmethod
@@ -129,8 +134,19 @@ class Store(ABC):
         """Tell whether nothing is due, running, or waits for a retry; what is scheduled or paused does not count."""
 
     @abstractmethod
+    def count_retries(self, queues: Queues = None) -> tuple[int, int]:
+        """Return how many tasks of queues that run wait to be tried again, and when the first of them is due."""
+
+    @abstractmethod
     def sweep(self, *, retention: float, limit: int = 500) -> int:
-        """Forget names that are free again, and exhaust tasks older than `retention` seconds; return how many."""
+        """Forget names that are free again, and exhaust tasks that are too old; return how many.
+
+        A task's age counts from when it was created, or was first to run if that is later.
+
+        Args:
+            retention: seconds that a task is kept.
+            limit: rows to look at.
+        """
 
     # What looks after it.
 

@@ -10,8 +10,7 @@ from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.engine.store.base import Queues
 from soc_tasks.engine.store.leases import LeaseStore
 from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, Leased, State
-from soc_tasks.engine.store.sql import EMPTIED
-from soc_tasks.engine.verdicts import NO_ANSWER
+from soc_tasks.engine.verdicts import EXPIRED
 from soc_tasks.values import Task
 
 #: Rows that one transaction of a purge takes, so that others get their turn.
@@ -121,15 +120,6 @@ class ConsoleStore(LeaseStore):
                         count += self._remove(cursor, f"id IN ({', '.join(str(int(row)) for (row,) in ids)})", ())
         return count
 
-    def _remove(self, cursor: Any, where: str, parameters: Sequence[Any]) -> int:
-        """Delete tasks; chosen names stay taken for a while."""
-        cursor.execute(
-            f"UPDATE {TASKS} SET {EMPTIED} WHERE {where} AND named = %s", (self._free_from(), b"", *parameters, True)
-        )
-        kept = max(0, int(cursor.rowcount))
-        cursor.execute(f"DELETE FROM {TASKS} WHERE {where} AND named = %s", (*parameters, False))
-        return kept + max(0, int(cursor.rowcount))
-
     def find_taken(self, tasks: Sequence[Task]) -> list[Task]:
         """Return those of `tasks` whose chosen names are taken."""
         named = [task for task in tasks if task.named]
@@ -158,6 +148,17 @@ class ConsoleStore(LeaseStore):
             for queue, waits, due in rows
         )
 
+    def count_retries(self, queues: Queues = None) -> tuple[int, int]:
+        """Return how many tasks wait to be tried again, and when the first of them is due."""
+        rows = self.select(
+            f"SELECT queue, count(*), min(due) FROM {TASKS} WHERE state IN ({State.WAITING:d}, {State.SUSPECT:d})"
+            f" AND due > %s AND (attempts > 0 OR busy > 0)"
+            f" AND queue NOT IN (SELECT name FROM {QUEUES} WHERE paused = %s) GROUP BY queue",
+            (self.clock.now(), True),
+        )
+        meant = [(count, due) for queue, count, due in rows if queues is None or queue in queues]
+        return sum(count for count, _ in meant), min((due for _, due in meant), default=0)
+
     def sweep(self, *, retention: float, limit: int = 500) -> int:
         """Forget names that are free again, and exhaust tasks that are too old."""
         now = self.clock.now()
@@ -169,14 +170,16 @@ class ConsoleStore(LeaseStore):
             count = len(rows)
         oldest = now - round(retention * SECOND)
         # Ids rise with time, so the old ones are the first; names that are kept stand between them.
+        # What was scheduled far ahead has the whole time for its attempts; a retry gives no new time.
         sql = (
             f"SELECT {COLUMNS} FROM {TASKS} WHERE id IN (SELECT id FROM {TASKS} ORDER BY id LIMIT %s)"
-            f" AND created < %s AND state IN ({State.WAITING:d}, {State.SUSPECT:d})"
+            f" AND state IN ({State.WAITING:d}, {State.SUSPECT:d})"
+            " AND created < %s AND COALESCE(first_attempt, due) < %s"
         )
-        for row in self.select(sql, (limit, oldest)):
+        for row in self.select(sql, (limit, oldest, oldest)):
             leased = Leased._make(row)
             with self.writing() as cursor:
-                count += self._exhaust(cursor, leased, leased.attempts, leased.status or NO_ANSWER)
+                count += self._exhaust(cursor, leased, leased.attempts, EXPIRED)
         return count
 
 

@@ -14,7 +14,7 @@ from soc_tasks.engine import hooks
 from soc_tasks.engine.records import WorkerRecord
 from soc_tasks.engine.store.base import Queues
 from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, WORKERS, Leased, State
-from soc_tasks.engine.store.sql import OWNED, RETURN, SqlStore
+from soc_tasks.engine.store.sql import BACK, OWNED, RETURN, SqlStore
 from soc_tasks.engine.verdicts import NO_ANSWER
 
 logger = logging.getLogger("soc_tasks.engine")
@@ -52,7 +52,7 @@ class LeaseStore(SqlStore):
     def leave(self, worker: int) -> None:
         """Strike a worker off; what it still holds comes back as it was."""
         with self.writing() as cursor:
-            self._release(cursor, worker)
+            cursor.execute(f"{BACK} WHERE state = {State.RUNNING:d} AND owner = %s", (True, False, worker))
             cursor.execute(f"DELETE FROM {WORKERS} WHERE id = %s", (worker,))
 
     def release_unknown(self, worker: int, known: Collection[int]) -> int:
@@ -66,13 +66,6 @@ class LeaseStore(SqlStore):
             if unknown:
                 cursor.executemany(RETURN, [(True, False, row, worker) for row in unknown])
         return len(unknown)
-
-    def _release(self, cursor: CursorWrapper, worker: int) -> None:
-        cursor.execute(
-            f"UPDATE {TASKS} SET state = CASE WHEN alone = %s THEN {State.SUSPECT:d} ELSE {State.WAITING:d} END,"
-            f" owner = NULL, alone = %s WHERE state = {State.RUNNING:d} AND owner = %s",
-            (True, False, worker),
-        )
 
     def beat(self, worker: int) -> bool:
         """Note that a worker is alive."""

@@ -28,20 +28,24 @@ logger = logging.getLogger("soc_tasks.engine")
 #: Seconds after which a task is tried again whose end could not be told.
 UNTOLD_DELAY: Final = 60
 
-# What a row keeps when only its name matters, and a row in the hands of the worker that had it.
-EMPTIED = f"state = {State.ENDED:d}, owner = NULL, due = %s, path = '', headers = '', body = %s, options = ''"
+# What a row keeps when only its name matters, and a row in the hands of the worker that had it. Verdicts are written by
+# the batch, each by its key; else `_remove` ends rows.
+_EMPTIED = f"state = {State.ENDED:d}, owner = NULL, due = %s, path = '', headers = '', body = %s, options = ''"
 OWNED = "WHERE id = %s AND owner = %s"
 
 _DELETE = f"DELETE FROM {TASKS} {OWNED}"
-_END = f"UPDATE {TASKS} SET {EMPTIED} {OWNED}"
+_END = f"UPDATE {TASKS} SET {_EMPTIED} {OWNED}"
 _RETRY = (
     f"UPDATE {TASKS} SET state = {State.WAITING:d}, owner = NULL, due = %s, attempts = %s, responses = %s,"
-    f" first_attempt = %s, status = %s, busy = %s, crashes = 0, alone = %s, progress = '' {OWNED}"
+    f" first_attempt = %s, status = %s, busy = 0, crashes = 0, alone = %s, progress = '' {OWNED}"
 )
-RETURN = (
+# A task that ran alone goes back to the suspects: nothing has cleared it. Given True, and False as its new column.
+BACK = (
     f"UPDATE {TASKS} SET state = CASE WHEN alone = %s THEN {State.SUSPECT:d} ELSE {State.WAITING:d} END,"
-    f" owner = NULL, alone = %s {OWNED}"
+    " owner = NULL, alone = %s"
 )
+RETURN = f"{BACK} {OWNED}"
+_BUSY = f"{BACK}, due = %s, busy = %s {OWNED}"
 
 # The queues that have waiting tasks, each found by one step in the index, however many tasks wait.
 _SURVEY = f"""
@@ -109,7 +113,7 @@ class SqlStore(Store):
             return self._claim_due(cursor, worker, limit, queues) if limit > 0 else []
 
     def _settle(self, cursor: CursorWrapper, verdicts: Sequence[Verdict]) -> None:
-        deleted, ended, retried, returned = [], [], [], []
+        deleted, ended, retried, busy, returned = [], [], [], [], []
         free_from = self._free_from()
         for verdict in verdicts:
             leased, outcome = verdict.leased, verdict.outcome
@@ -121,12 +125,14 @@ class SqlStore(Store):
                     deleted.append(key)
             elif outcome is Outcome.RETRY:
                 # responses, first_attempt, … stand in the statement in the order of Verdict's fields.
-                retried.append((*verdict[2:], False, *key))
+                retried.append((*verdict[2:-1], False, *key))
+            elif outcome is Outcome.BUSY:
+                busy.append((True, False, verdict.due, verdict.busy, *key))
             elif outcome is Outcome.RETURNED:
                 returned.append((True, False, *key))
             else:
                 self._exhaust(cursor, leased, verdict.attempts, verdict.status or NO_ANSWER)
-        for sql, rows in ((_DELETE, deleted), (_END, ended), (_RETRY, retried), (RETURN, returned)):
+        for sql, rows in ((_DELETE, deleted), (_END, ended), (_RETRY, retried), (_BUSY, busy), (RETURN, returned)):
             if rows:
                 cursor.executemany(sql, rows)
 
@@ -134,20 +140,26 @@ class SqlStore(Store):
         """Return when a name that ends now is free again."""
         return self.clock.now() + round(get_settings().tombstone_seconds * SECOND)
 
+    def _remove(self, cursor: CursorWrapper, where: str, parameters: Sequence[Any]) -> int:
+        """Delete tasks; chosen names stay taken for a while."""
+        cursor.execute(
+            f"UPDATE {TASKS} SET {_EMPTIED} WHERE {where} AND named = %s", (self._free_from(), b"", *parameters, True)
+        )
+        kept = max(0, int(cursor.rowcount))
+        cursor.execute(f"DELETE FROM {TASKS} WHERE {where} AND named = %s", (*parameters, False))
+        return kept + max(0, int(cursor.rowcount))
+
     def _exhaust(self, cursor: CursorWrapper, leased: Leased, attempts: int, status: int) -> bool:
         """End a task for good and tell of it, if the row is still in the same hands."""
         if leased.owner is None:
-            where, key = "WHERE id = %s AND owner IS NULL", (leased.id,)
+            # Another process may have ended it since it was read.
+            where, key = f"id = %s AND owner IS NULL AND state <> {State.ENDED:d}", (leased.id,)
         else:
-            where, key = OWNED, (leased.id, leased.owner)  # type: ignore[assignment]
+            where, key = "id = %s AND owner = %s", (leased.id, leased.owner)  # type: ignore[assignment]
         try:
             # A savepoint: whoever is told may fail without taking the other verdicts along.
             with transaction.atomic(using=self.alias):
-                if leased.named:
-                    cursor.execute(f"UPDATE {TASKS} SET {EMPTIED} {where}", (self._free_from(), b"", *key))
-                else:
-                    cursor.execute(f"DELETE FROM {TASKS} {where}", key)
-                if cursor.rowcount != 1:
+                if not self._remove(cursor, where, key):
                     return False
                 hooks.tell_exhausted(leased.to_task(), attempts, status)
         except Exception:
@@ -159,7 +171,7 @@ class SqlStore(Store):
                 UNTOLD_DELAY,
             )
             due = self.clock.now() + UNTOLD_DELAY * SECOND
-            again = f"UPDATE {TASKS} SET state = {State.WAITING:d}, owner = NULL, alone = %s, due = %s {where}"
+            again = f"UPDATE {TASKS} SET state = {State.WAITING:d}, owner = NULL, alone = %s, due = %s WHERE {where}"
             cursor.execute(again, (False, due, *key))
             return False
         return True
@@ -180,13 +192,12 @@ class SqlStore(Store):
         limited = [view for view in views if is_limited(view.name, options)]
         running = self._count_running(cursor) if limited else {}
         shares = allot(views, limit, now, options, running)
-        if not shares:
-            return []
-        leased = self.claim(cursor, worker, shares, limit)
+        leased = self.claim(cursor, worker, shares, limit) if shares else []
         for view in limited:
             rate = options[view.name].rate_per_second
             taken = sum(task.queue == view.name for task in leased)
-            if rate is not None and taken:
+            # Where the clock was set back the bucket is dated back too, or it would not fill for as long.
+            if rate is not None and (taken or view.filled > now):
                 # What ran past the rate is taken from the bucket as well, but never below empty.
                 self._keep(cursor, view.name, tokens=max(0.0, refill(view, rate, now) - taken), filled=now)
         return leased

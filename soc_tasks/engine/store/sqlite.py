@@ -43,12 +43,17 @@ _CLAIM_ONE_QUEUE = _LEASE % ("%s", f"SELECT id {_DUE}", "%s")
 class SqliteStore(ConsoleStore):
     """Keeps tasks in a SQLite database."""
 
+    @property
+    def is_private(self) -> bool:
+        """Tell whether the database is in this process's memory."""
+        return bool(connections[self.alias].is_in_memory_db())  # type: ignore[attr-defined]
+
     @cached_property
     def _turn(self) -> Turn:
-        connection = connections[self.alias]
-        if connection.is_in_memory_db():  # type: ignore[attr-defined]
+        if self.is_private:
             return Turn(None)
-        return Turn(f"{os.path.realpath(str(connection.settings_dict['NAME']))}.soc_tasks-lock")
+        database = os.path.realpath(str(connections[self.alias].settings_dict["NAME"]))
+        return Turn(f"{database}.soc_tasks-lock", database)
 
     @contextmanager
     def writing(self) -> Iterator[CursorWrapper]:
@@ -145,7 +150,6 @@ class SqliteStore(ConsoleStore):
             share = shares[0]
             cursor.execute(_CLAIM_ONE_QUEUE, (worker, share.queue, share.until, min(limit, share.most), worker))
         else:
-            # Where there are more queues than fit, those that wait longest come first.
             parts = shares[:MOST_SHARES]
             union = " UNION ALL ".join([_TURN] * len(parts))
             given = [value for share in parts for value in (share.queue, share.until, share.most)]
@@ -168,7 +172,7 @@ class SqliteStore(ConsoleStore):
     def read_change_mark(self) -> object:
         """Return SQLite's count of commits by other connections."""
         connection = connections[self.alias]
-        if connection.is_in_memory_db():  # type: ignore[attr-defined]
+        if self.is_private:
             # Connections to one memory share their count.
             return None
         connection.ensure_connection()

@@ -29,10 +29,12 @@ class Turn:
 
     Args:
         path: the file that is locked; None: there is one process only.
+        like: the file whose mode it gets: whoever may write the one takes turns, and nobody else. None: its owner only.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, like: str | None = None) -> None:
         self._path = path
+        self._like = like
         self._thread_lock = threading.Lock()
         self._file: int | None = None
         self._process = 0
@@ -72,9 +74,22 @@ class Turn:
             return None
         if self._process != os.getpid():
             try:
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                self._file = self._open_alike(self._path)
             except OSError:
                 # A directory that only holds the database, or of another user: no turns then.
                 self._file = None
             self._process = os.getpid()
         return self._file
+
+    def _open_alike(self, path: str) -> int:
+        """Open the file, made or brought to the mode of the other."""
+        mode = 0o600
+        if self._like is not None:
+            with contextlib.suppress(OSError):
+                mode = os.stat(self._like).st_mode & 0o666
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        # The umask may have taken more away than others can do without; who does not own the file leaves it as it is.
+        if os.fstat(file).st_mode & 0o777 != mode:
+            with contextlib.suppress(OSError):
+                os.fchmod(file, mode)
+        return file

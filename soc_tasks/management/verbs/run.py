@@ -49,12 +49,15 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     if options["verbosity"] >= 1:
         show_log_lines(logging.DEBUG if options["verbosity"] > 1 else logging.INFO)
     processes, threads = options["processes"], options["threads"]
+    if backend.store.is_private:
+        # A child would work on a copy of its own.
+        processes = 1
     line = (
         f"soc_tasks worker ready: processes={processes} threads={threads} database={backend.store.alias} "
         f"queues={','.join(queues) if queues else 'all'}"
     )
 
-    def ready() -> None:
+    def tell(line: str) -> None:
         command.stdout.write(line)
         command.stdout.flush()
 
@@ -65,7 +68,10 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         queues=queues,
         until_empty=options["until_empty"],
         grace=options["grace"],
-        ready=ready,
+        ready=lambda: tell(line),
+        tell=tell if options["verbosity"] >= 1 else None,
+        # Called from code, this process is somebody else's: it cannot be started anew.
+        restarts=getattr(command, "_called_from_command_line", False) and hasattr(os, "execv"),
     )
     status = supervisor.run()
     if status:

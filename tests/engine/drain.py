@@ -1,4 +1,4 @@
-"""Running due tasks in the calling thread, one after the other: for tests, and for whoever has no worker."""
+"""Running due tasks in the calling thread, one after the other: for tests. It shows no sign of life while it runs."""
 
 from __future__ import annotations
 
