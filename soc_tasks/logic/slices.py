@@ -77,7 +77,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One batch that was fetched: where it begins, and what comes after it."""
+    """One batch that was fetched, and the key of what comes after it."""
 
     entities: list[Any]
     next_key: str | None

@@ -11,7 +11,7 @@ from soc_tasks.logic.letters import LetterNotFoundError, retry_letter
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter
 
-help = "list dead letters; run them again or discard them"
+help = "List dead letters; run them again or discard them."
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from soc_tasks.logic.iterations import Iteration
 
-help = "list iterations; pause, resume or cancel one"
+help = "List iterations; pause, resume or cancel one."
 
 #: The status that each action leads to.
 REACHED = {"pause": "paused", "resume": "running", "cancel": "cancelled"}

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand
 from soc_tasks.backends import get_backend
 from soc_tasks.logic.upkeep import reissue_stuck
 
-help = "hand on tasks from the outboxes, and queue stuck iterations anew"
+help = "Hand on tasks from the outboxes, and queue stuck iterations anew."
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from soc_tasks.logic.iterations import Iteration
 from soc_tasks.management.verbs.iterations import describe_trouble, find, format_time
 
-help = "show the progress of iterations, live"
+help = "Show the progress of iterations, live."
 
 #: Rates are taken over so many readings, so that they tell of now and not of the whole run.
 READINGS = 20
