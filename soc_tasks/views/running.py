@@ -156,7 +156,7 @@ def _judge(
         return responses.BUSY, None
     if isinstance(error, EarlySliceError):
         logger.info("task %s of queue %s came early: %s", info.name, info.queue, error)
-        return responses.EARLY, None
+        return responses.RETRY, None
     if isinstance(error, HandedOverError):
         cause = error.__cause__
         _log_failure(info, view, cause if isinstance(cause, Exception) else error, "goes on in a new task")
