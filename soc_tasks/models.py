@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import models
 
+from soc_tasks.fields import ExactCharField
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -97,8 +99,8 @@ class ShardRow(models.Model):
 class KeptTaskRow(models.Model):
     """The columns of a task that is kept outside a queue."""
 
-    queue = models.CharField(max_length=100)
-    name = models.CharField(max_length=500)
+    queue = ExactCharField(max_length=100)
+    name = ExactCharField(max_length=500)
     path = models.TextField()
     script_name = models.TextField(blank=True)
     headers = models.TextField()

@@ -7,14 +7,16 @@ older release, which does not know a newer column, can go on writing rows.
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+
+from soc_tasks.engine.indexes import StateIndex
+from soc_tasks.fields import ExactCharField
 
 
 class QueuedTask(models.Model):
     """A task that waits or runs, or the name of one that ended a short while ago."""
 
-    queue = models.CharField(max_length=100)
-    name = models.CharField(max_length=500)
+    queue = ExactCharField(max_length=100)
+    name = ExactCharField(max_length=500)
     #: 0 waits, 1 is in a worker's hands, 2 ended (its name is kept until `due`), 3 waits for a process of its own.
     state = models.SmallIntegerField(db_default=0)
     #: When it may run; 0: at once, past pause and rates.
@@ -43,6 +45,8 @@ class QueuedTask(models.Model):
     alone = models.BooleanField(db_default=False)
     #: How far it had come when it was last started alone.
     progress = models.TextField(db_default="")
+    #: Since when no worker that took it knew its URL or its function.
+    unknown = models.BigIntegerField(null=True)
 
     class Meta:
         """What a claim costs must not grow with what waits elsewhere: each index holds the rows of one state only."""
@@ -50,10 +54,10 @@ class QueuedTask(models.Model):
         db_table = "soc_tasks_engine_task"
         constraints = (models.UniqueConstraint(fields=["queue", "name"], name="soc_tasks_engine_name"),)
         indexes = (
-            models.Index(fields=["queue", "due", "id"], condition=Q(state=0), name="soc_tasks_engine_waiting"),
-            models.Index(fields=["owner", "queue"], condition=Q(state=1), name="soc_tasks_engine_running"),
-            models.Index(fields=["due"], condition=Q(state=2), name="soc_tasks_engine_ended"),
-            models.Index(fields=["due"], condition=Q(state=3), name="soc_tasks_engine_suspect"),
+            StateIndex(fields=["queue", "due", "id"], state=0, name="soc_tasks_engine_waiting"),
+            StateIndex(fields=["owner", "queue"], state=1, name="soc_tasks_engine_running"),
+            StateIndex(fields=["due"], state=2, name="soc_tasks_engine_ended"),
+            StateIndex(fields=["due"], state=3, name="soc_tasks_engine_suspect"),
         )
 
     def __str__(self) -> str:
@@ -63,11 +67,14 @@ class QueuedTask(models.Model):
 class QueueState(models.Model):
     """What is kept of a queue between dispatches; its options stand in the settings."""
 
-    name = models.CharField(max_length=100, unique=True)
+    name = ExactCharField(max_length=100, unique=True)
     paused = models.BooleanField(db_default=False)
     #: The token bucket of a queue with a rate: how full it was at `filled`.
     tokens = models.FloatField(db_default=0.0)
     filled = models.BigIntegerField(db_default=0)
+    #: Tasks a second that the queue was held to at `capped`, because it was idle or its target is overloaded.
+    cap = models.FloatField(null=True)
+    capped = models.BigIntegerField(db_default=0)
     #: When it was last purged.
     purged = models.BigIntegerField(null=True)
 

@@ -64,6 +64,7 @@ class Leased(NamedTuple):
     crashes: int
     alone: bool
     progress: str
+    unknown: int | None
 
     @property
     def settings(self) -> dict[str, Any]:
