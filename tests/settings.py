@@ -1,6 +1,9 @@
-"""Settings of the test site: two SQLite databases, and the library as a site installs it."""
+"""Settings of the test site: two databases, and the library as a site installs it."""
 
 from __future__ import annotations
+
+import json
+import os
 
 SECRET_KEY = "tests-only-tests-only-tests-only-tests-only-tests-only"
 DEBUG = False
@@ -47,7 +50,8 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {
+# On SQLite, or on the server that `python -m tests.servers` has started.
+DATABASES = json.loads(os.environ.get("SOC_TASKS_TEST_DATABASES", "null")) or {
     alias: {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": ":memory:",

@@ -22,9 +22,9 @@ ROOMS = {
     "backends": {"ground", "engine", "state"},
     "logic": {"ground", "engine", "backends", "state"},
     "views": {"ground", "engine", "backends", "state", "logic"},
-    "models": set(),
+    "models": {"ground"},
 }
-GROUND = {"values", "errors", "conf", "meta", "signals"}
+GROUND = {"values", "errors", "conf", "fields", "logs", "meta", "signals", "signatures"}
 #: Beside the rooms, for those who run or test a site.
 OUTSIDE = {"admin", "apps", "checks", "management", "probe", "pytest_plugin", "testing", "urls"}
 CODE_IN_DATA = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle"}

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from django.db import Error
+
 SECOND: Final = 1_000_000
+#: Seconds for which a database's time is counted on, unless this machine's clocks drift apart by so many seconds.
+ASK_AGAIN: Final = 60.0
+SLEPT: Final = 0.5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -31,6 +37,57 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return seconds on a clock that nobody sets."""
         return time.monotonic()
+
+
+class DatabaseClock:
+    """The clock of a database server, for hosts whose own clocks differ: asked now and then, counted on in between.
+
+    Between two questions time goes by this machine's monotonic clock, so that nobody's setting of the wall clock here
+    matters. Where the server cannot be asked, the last answer serves.
+
+    Args:
+        ask: asks the server for microseconds since the epoch.
+    """
+
+    def __init__(self, ask: Callable[[], int]) -> None:
+        self._ask = ask
+        #: Server time less monotonic time, microseconds, as of the last question; and that moment, monotonic.
+        self._offset: int | None = None
+        self._asked = 0.0
+        #: Wall time less monotonic time here, seconds: differs after this machine slept, when the counting is off.
+        self._lag = 0.0
+
+    def now(self) -> int:
+        """Return microseconds since the epoch, UTC."""
+        monotonic = time.monotonic()
+        offset = self._offset
+        if offset is None or monotonic - self._asked > ASK_AGAIN or abs(self._measure_lag() - self._lag) > SLEPT:
+            offset = self.sync()
+        return offset + round(time.monotonic() * SECOND)
+
+    def sync(self) -> int:
+        """Ask the server; return its time less monotonic time here, in microseconds."""
+        before = time.monotonic()
+        try:
+            answer = self._ask()
+        except Error:
+            # Whoever asks for the time is about to use the database, and learns it there.
+            if self._offset is None:
+                return time.time_ns() // 1000 - round(before * SECOND)
+            answer = self._offset + round(before * SECOND)
+        after = time.monotonic()
+        self._lag = self._measure_lag()
+        self._asked = after
+        self._offset = answer - round((before + after) / 2 * SECOND)
+        return self._offset
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that nobody sets."""
+        return time.monotonic()
+
+    @staticmethod
+    def _measure_lag() -> float:
+        return time.time() - time.monotonic()
 
 
 class FakeClock:

@@ -1,4 +1,6 @@
-"""Waking workers: in the same process by a bell, on the same machine by a datagram, else they look by themselves.
+"""Waking workers: in the same process by a bell, on the same machine by a datagram, on others by what the store offers.
+
+What none of these reaches looks by itself.
 
 Best effort throughout: a wake that is lost costs the time until a worker looks again, never a task. A datagram carries
 nothing, and anybody on the machine may send one. It makes a worker look; after a look that found nothing a worker hears
@@ -16,8 +18,9 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from django.db import connections
@@ -31,8 +34,24 @@ FRESH: Final = 1.0
 
 #: Seconds for which a worker that found nothing hears no datagram.
 DEAF: Final = 0.002
+#: Seconds after which a connection to other machines that was lost is opened again.
+LISTEN_AGAIN: Final = 5.0
 #: Datagrams that are taken in at a time.
 _MOST_HEARD: Final = 64
+
+
+class Listener(Protocol):
+    """Hears that workers of other machines should look."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+
+    def drain(self) -> bool:
+        """Take in what was heard; False: no more will be."""
+
+    def close(self) -> None:
+        """End it."""
+
 
 _bells: dict[str, WeakSet[Bell]] = {}
 
@@ -42,11 +61,14 @@ class Bell:
 
     Args:
         alias: the database whose tasks it waits for.
+        listen: opens what hears other machines, if anything can.
     """
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, listen: Callable[[], Listener | None] = lambda: None) -> None:
         self._reader, self._writer = socket.socketpair()
         self._listener, self.slot = _listen(alias)
+        self._listen_far, self._far = listen, listen()
+        self._listen_at: float | None = None
         self._rung = False
         # Two selectors: a worker that could take no task anyway does not listen to datagrams.
         self._deaf, self._hearing = selectors.DefaultSelector(), selectors.DefaultSelector()
@@ -54,6 +76,8 @@ class Bell:
             selector.register(self._reader, selectors.EVENT_READ)
         if self._listener is not None:
             self._hearing.register(self._listener, selectors.EVENT_READ)
+        if self._far is not None:
+            self._hearing.register(self._far, selectors.EVENT_READ)
         for end in (self._reader, self._writer):
             end.setblocking(False)
         self._alias = alias
@@ -74,6 +98,8 @@ class Bell:
             timeout: seconds.
             hear: whether datagrams wake as well.
         """
+        if self._listen_at is not None:
+            self._listen_again()
         rest = self._deaf_until - time.monotonic() if hear else 0.0
         if rest > 0:
             events = self._deaf.select(min(rest, timeout))
@@ -83,12 +109,32 @@ class Bell:
         else:
             events = (self._hearing if hear else self._deaf).select(timeout)
         for key, _ in events:
+            if key.fileobj is self._far:
+                self._drain_far()
+                continue
             with contextlib.suppress(BlockingIOError):
                 for _ in range(_MOST_HEARD if key.fileobj is self._listener else 1):
                     key.fileobj.recv(64)  # type: ignore[union-attr]
         # Only now: what rang before this line is seen by the caller, which looks at its work after waking.
         self._rung = False
         return bool(events)
+
+    def _drain_far(self) -> None:
+        if self._far is not None and not self._far.drain():
+            self._hearing.unregister(self._far)
+            self._far.close()
+            self._far = None
+            self._listen_at = time.monotonic() + LISTEN_AGAIN
+
+    def _listen_again(self) -> None:
+        if self._listen_at is None or time.monotonic() < self._listen_at:
+            return
+        self._far = self._listen_far()
+        self._listen_at = None
+        if self._far is None:
+            self._listen_at = time.monotonic() + LISTEN_AGAIN
+        else:
+            self._hearing.register(self._far, selectors.EVENT_READ)
 
     def found_nothing(self) -> None:
         """Hear no datagram for a moment: nothing came of the last one."""
@@ -99,20 +145,20 @@ class Bell:
         _bells.get(self._alias, WeakSet()).discard(self)
         self._deaf.close()
         self._hearing.close()
-        for end in (self._reader, self._writer, self._listener):
+        for end in (self._reader, self._writer, self._listener, self._far):
             if end is not None:
                 end.close()
 
 
-def wake(alias: str) -> None:
-    """Wake the workers of a database; never raises."""
+def wake(alias: str) -> bool:
+    """Wake the workers of a database on this machine; tell whether there are any. Never raises."""
     own = set()
     for bell in tuple(_bells.get(alias, ())):
         own.add(bell.slot)
         bell.ring()
     key = _key(alias)
-    if key is not None:
-        _sender(key).send(own)
+    reached = key is not None and _sender(key).send(own)
+    return reached or bool(own)
 
 
 class _Sender:
@@ -123,13 +169,11 @@ class _Sender:
         self._found: tuple[int, ...] = ()
         self._until = 0.0
 
-    def send(self, own: set[int | None]) -> None:
+    def send(self, own: set[int | None]) -> bool:
+        """Send to all but those of this process; tell whether any was reached."""
         now = time.monotonic()
         if now < self._until:
-            for slot in self._found:
-                if slot not in own:
-                    self._reach(slot)
-            return
+            return any([self._reach(slot) for slot in self._found if slot not in own])
         self._until = now + FRESH
         found, missed = [], 0
         for slot in range(SLOTS):
@@ -141,6 +185,7 @@ class _Sender:
                 if missed == GAP:
                     break
         self._found = tuple(found)
+        return bool(set(found) - own)
 
     def _reach(self, slot: int) -> bool:
         try:

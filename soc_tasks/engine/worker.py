@@ -25,11 +25,13 @@ from django.db import Error, connections
 from soc_tasks.conf import get_settings
 from soc_tasks.engine.attempts import Dispatch, Job
 from soc_tasks.engine.caretaker import Caretaker, UpkeepThread
-from soc_tasks.engine.clock import SECOND, Clock, SystemClock
-from soc_tasks.engine.dispatch import InProcessDispatcher
+from soc_tasks.engine.clock import SECOND, Clock
+from soc_tasks.engine.dispatchers import make_dispatcher
 from soc_tasks.engine.emptiness import Emptiness
+from soc_tasks.engine.ending import NO_LIMITS, Ending, Limits, Recycling
 from soc_tasks.engine.pace import Pace
 from soc_tasks.engine.pool import Pool
+from soc_tasks.engine.pulse import Pulse
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.suspects import Suspects
 from soc_tasks.engine.verdicts import Outcome, Verdict, judge, put_off
@@ -54,12 +56,13 @@ class Worker:
         alias: the database; None: the one of the settings.
         threads: how many tasks may run at one time.
         queues: the queues to work on; None: all.
-        dispatch: makes the calls; None: in this process, by Django's WSGI handler.
+        dispatch: makes the calls; None: as the settings say.
         until_empty: whether to end when nothing is left to do.
         grace: seconds that running tasks get when the worker is stopped.
         ready: called once, when tasks are about to be claimed.
-        recycle: whether to end when an attempt was abandoned: whoever started this process replaces it. Else the
-            attempt's thread, which cannot be stopped, is replaced, and stays behind with what it holds.
+        recycle: whether to end when an attempt was abandoned or a limit is reached: whoever started this process
+            replaces it. Else the attempt's thread, which cannot be stopped, stays behind with what it holds.
+        limits: after what to end so.
         tell: called with a line now and then, while only retries keep `until_empty` from ending.
     """
 
@@ -74,6 +77,7 @@ class Worker:
         grace: float = 25.0,
         ready: Callable[[], None] | None = None,
         recycle: bool = False,
+        limits: Limits = NO_LIMITS,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.alias = alias if alias is not None else get_settings().database
@@ -81,17 +85,16 @@ class Worker:
         #: How many verdicts were written down.
         self.settled = 0
         self._queues = None if queues is None else frozenset(queues)
-        self._grace = grace
         self._until_empty = until_empty
         self._ready = ready
-        self._recycle = recycle
-        #: Whether this process is to be replaced.
-        self.recycled = False
+        self._recycling = Recycling(limits)
+        self.ending = Ending(grace, recycle, self._recycling)
+        self.pulse = Pulse()
         #: Whether it ended before its tasks did.
         self.cut_off = False
-        self._stop = threading.Event()
-        self._clock: Clock = SystemClock()
-        self._pool = Pool(threads, dispatch or InProcessDispatcher(), self._clock, self._ring, self._stop.is_set)
+        self._stop = self.ending.begun
+        self._clock: Clock = self.store.clock
+        self._pool = Pool(threads, dispatch or make_dispatcher(), self._clock, self._ring, self._stop.is_set)
         self._pace = Pace(self._pool)
         self._caretaker = Caretaker(self.store, self._clock)
         self._emptiness = Emptiness(self.store, self._clock, self._queues, tell)
@@ -104,11 +107,11 @@ class Worker:
         self._mark: object = None
         self._watch_at = 0.0
         self._pause = self._retry_at = 0.0
-        self._stopped_at: float | None = None
+        self._winding_up = False
 
     def stop(self) -> None:
         """Claim nothing more, and end when what runs has ended or the grace period is over; from any thread."""
-        self._stop.set()
+        self.ending.stop()
         self._ring()
 
     def run_until_empty(self) -> int:
@@ -138,6 +141,7 @@ class Worker:
             upkeep.start()
             # Before it is ready: whoever finds no bell does not look for one again within a second.
             _ = self._bell
+            self.pulse.ready = True
             if self._ready is not None:
                 self._ready()
             while not self._is_over():
@@ -158,7 +162,7 @@ class Worker:
 
     @cached_property
     def _bell(self) -> Bell:
-        return Bell(self.alias)
+        return Bell(self.alias, self.store.listen)
 
     def _ring(self) -> None:
         # Before it runs, a worker has no bell, and after that a closed one: it looks by itself.
@@ -170,9 +174,11 @@ class Worker:
     def _turn(self) -> None:
         self._collect()
         now = time.monotonic()
+        self.ending.look(now)
         if now >= self._retry_at:
             try:
-                self._work(now)
+                with self.pulse:
+                    self._work(now)
             except Error as error:
                 self._note_trouble(error)
             else:
@@ -243,7 +249,8 @@ class Worker:
         """Return how many tasks may be claimed now."""
         if self._stop.is_set() or self._suspects.making_room:
             return 0
-        return self._pace.room(len(self._in_flight), now)
+        flying = len(self._in_flight)
+        return self._recycling.fit(self._pace.room(flying, now), flying)
 
     # Answers.
 
@@ -257,7 +264,7 @@ class Worker:
             self._watch_at = now + WATCH
             if abandoned := self._pool.abandon(now):
                 self._judge(abandoned)
-                self._end_for(abandoned[0])
+                self.ending.leave_behind(abandoned[0].leased.queue, abandoned[0].leased.name)
             if self._pace.is_stalled(now):
                 self._give_back(self._pool.take_back())
 
@@ -266,18 +273,8 @@ class Worker:
             # An attempt that was abandoned may answer yet: it counts once.
             if job in self._in_flight and job.answer is not None:
                 self._in_flight.discard(job)
+                self._recycling.count()
                 self._verdicts.append(judge(job.leased, job.answer, job.started, job.ended))
-
-    def _end_for(self, job: Job) -> None:
-        if self._recycle and not self.recycled:
-            self.recycled = True
-            logger.warning(
-                "task %s of queue %s outlived its deadline and cannot be stopped; "
-                "this process ends as soon as its other tasks have, and is replaced",
-                job.leased.name,
-                job.leased.queue,
-            )
-            self.stop()
 
     def _give_back(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
@@ -337,15 +334,10 @@ class Worker:
 
     def _is_over(self) -> bool:
         if self._stop.is_set():
-            now = time.monotonic()
-            if self._stopped_at is None:
-                self._stopped_at = now
+            if not self._winding_up:
+                self._winding_up = True
                 self._give_back(self._pool.take_back())
-            idle = not self._in_flight and not self._verdicts
-            if self.recycled and self._pause:
-                # The thread that is left behind may hold the very lock that this one waits for.
-                return True
-            return idle or now - self._stopped_at > self._grace
+            return self.ending.is_over(idle=not self._in_flight and not self._verdicts, in_trouble=self._pause > 0)
         if not self._until_empty or self._look or self._in_flight or self._verdicts:
             return False
         upkept = self._emptiness.upkept
@@ -378,7 +370,7 @@ class Worker:
             self.cut_off = True
             logger.warning("%d tasks did not end in time and will run again", len(self._in_flight))
         # Whatever becomes of the verdicts, what is still leased goes back.
-        for step in () if self.recycled and self._pause else (self._settle_rest, self._caretaker.leave):
+        for step in () if self.ending.hung and self._pause else (self._settle_rest, self._caretaker.leave):
             try:
                 step()
             except Error as error:

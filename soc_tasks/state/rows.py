@@ -56,7 +56,7 @@ def insert_or_ignore(row: Model, using: str) -> bool:
     marks = ", ".join("%s" for _ in fields)
     values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
     insert = connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)
-    suffix = connection.ops.on_conflict_suffix_sql([], [], OnConflict.IGNORE, [])
+    suffix = connection.ops.on_conflict_suffix_sql([], OnConflict.IGNORE, [], [])
     table = connection.ops.quote_name(row._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(f"{insert} {table} ({names}) VALUES ({marks}) {suffix}", values)

@@ -1,4 +1,4 @@
-"""The store on SQLite: the contract, and what is SQLite's own."""
+"""What is SQLite's own in its store; the contract is in test_store_contract.py."""
 
 from __future__ import annotations
 
@@ -13,14 +13,7 @@ from soc_tasks.engine.store import get_store
 from soc_tasks.engine.store.rows import TASKS
 from soc_tasks.engine.store.sqlite import MOST_SHARES, SqliteStore
 from soc_tasks.errors import BackendUnavailableError, ConfigurationError, NotSupportedError
-from tests.contracts.store import StoreContract
 from tests.engine.tasks import make_task, names, rolled_back
-
-
-class TestContract(StoreContract):
-    @pytest.fixture
-    def store(self, file_database, clock):
-        return SqliteStore(file_database, clock)
 
 
 @pytest.fixture
@@ -76,7 +69,7 @@ def test_the_engine_takes_the_write_lock_as_its_transactions_begin(store, other)
 
 def test_one_wake_for_each_transaction(store, monkeypatch):
     wakes = []
-    monkeypatch.setattr("soc_tasks.engine.store.sqlite.wake", wakes.append)
+    monkeypatch.setattr("soc_tasks.engine.store.enqueue.wake", wakes.append)
     with transaction.atomic(using=store.alias):
         for _ in range(5):
             store.add([make_task()])

@@ -7,6 +7,14 @@ import uuid
 from django.db import models
 
 
+class CaselessField(models.CharField):
+    """Compares without case where the database has a collation for that."""
+
+    def db_parameters(self, connection):
+        collation = {"sqlite": "nocase", "mysql": "utf8mb4_general_ci"}.get(connection.vendor)
+        return {**super().db_parameters(connection), "collation": collation}
+
+
 class Program(models.Model):
     """Ordered by name, which an order by foreign key must not follow."""
 
@@ -82,7 +90,7 @@ class Badge(models.Model):
     """A primary key of text, and text that is equal in either case."""
 
     name = models.CharField(max_length=50, primary_key=True)
-    label = models.CharField(max_length=50, db_collation="nocase", null=True)
+    label = CaselessField(max_length=50, null=True)
 
 
 class Person(models.Model):

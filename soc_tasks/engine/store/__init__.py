@@ -13,7 +13,12 @@ from soc_tasks.errors import ConfigurationError, NotSupportedError
 if TYPE_CHECKING:
     from soc_tasks.engine.store.base import Store
 
-_STORES = {"sqlite": "soc_tasks.engine.store.sqlite.SqliteStore"}
+_STORES = {
+    "sqlite": "soc_tasks.engine.store.sqlite.SqliteStore",
+    "postgresql": "soc_tasks.engine.store.postgresql.PostgresStore",
+    # Django's name for MariaDB as well.
+    "mysql": "soc_tasks.engine.store.mysql.MysqlStore",
+}
 
 
 @lru_cache(maxsize=16)

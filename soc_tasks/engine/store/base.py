@@ -15,6 +15,7 @@ from soc_tasks.engine.clock import Clock, SystemClock
 from soc_tasks.engine.records import QueueRecord, TaskRecord, WorkerRecord
 from soc_tasks.engine.store.rows import Leased
 from soc_tasks.engine.verdicts import Verdict
+from soc_tasks.engine.wakeup import Listener
 from soc_tasks.values import Task
 
 #: Queues that are meant; None: all.
@@ -129,13 +130,24 @@ class Store(ABC):
     def read_change_mark(self) -> object:
         """Return a value that differs when others have committed since; cheap. None: ask `next_due` instead."""
 
+    def listen(self) -> Listener | None:
+        """Return what hears that workers should look, where the database can tell; to be closed."""
+        return None
+
     @abstractmethod
     def is_empty(self, queues: Queues = None) -> bool:
-        """Tell whether nothing is due, running, or waits for a retry; what is scheduled or paused does not count."""
+        """Tell whether nothing is due, running, or waits for a retry.
+
+        What is scheduled or paused does not count, nor what waits for a worker that knows it.
+        """
 
     @abstractmethod
     def count_retries(self, queues: Queues = None) -> tuple[int, int]:
         """Return how many tasks of queues that run wait to be tried again, and when the first of them is due."""
+
+    @abstractmethod
+    def count_unknown(self, queues: Queues = None) -> int:
+        """Return how many tasks wait for a worker that knows their URL or their function."""
 
     @abstractmethod
     def sweep(self, *, retention: float, limit: int = 500) -> int:
@@ -145,7 +157,7 @@ class Store(ABC):
 
         Args:
             retention: seconds that a task is kept.
-            limit: rows to look at.
+            limit: rows to look at; the next call goes on from there.
         """
 
     # What looks after it.

@@ -9,7 +9,7 @@ from soc_tasks.engine.clock import SECOND, from_micros
 from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.engine.store.base import Queues
 from soc_tasks.engine.store.leases import LeaseStore
-from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, Leased, State
+from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, Leased, State, by_due
 from soc_tasks.engine.verdicts import EXPIRED
 from soc_tasks.values import Task
 
@@ -23,11 +23,15 @@ _LIVE = f"state <> {State.ENDED:d}"
 _LISTED = COLUMNS.replace("body", "NULL AS body")
 # Running tasks, suspects, waiting tasks: the condition of each one's index.
 _BY_STATE = (f"state = {State.RUNNING:d}", f"state = {State.SUSPECT:d}", f"state = {State.WAITING:d}")
+_ORDER = {State.RUNNING: 0, State.SUSPECT: 1, State.WAITING: 2}
 _NAMES = {State.WAITING: "waiting", State.RUNNING: "running", State.SUSPECT: "suspect"}
 
 
 class ConsoleStore(LeaseStore):
     """The part of a store that people use."""
+
+    #: Id of the last row that was looked at for its age.
+    _swept = 0
 
     def list_queues(self) -> list[QueueRecord]:
         """Return the queues that have tasks or a state, by name."""
@@ -69,9 +73,13 @@ class ConsoleStore(LeaseStore):
         # Each part is served by the index of its state; one statement, so that no task slips from one into the next.
         parts = [
             f"SELECT * FROM (SELECT {_LISTED}, state FROM {TASKS} WHERE {where}{condition} ORDER BY due, id LIMIT %s)"
-            for condition in _BY_STATE
+            f" AS part{number}"
+            for number, condition in enumerate(_BY_STATE)
         ]
-        return [_record(row) for row in self.select(" UNION ALL ".join(parts), given * len(parts))[:limit]]
+        rows = self.select(" UNION ALL ".join(parts), given * len(parts))
+        # A union promises no order.
+        rows.sort(key=lambda row: (_ORDER[State(row[-1])], *by_due(Leased._make(row[:-1]))))
+        return [_record(row) for row in rows[:limit]]
 
     def get_task(self, queue: str, name: str) -> TaskRecord | None:
         """Return one task."""
@@ -82,10 +90,11 @@ class ConsoleStore(LeaseStore):
     def run_now(self, queue: str, name: str) -> bool:
         """Make a task due at once, past pause and rates."""
         with self.writing() as cursor:
+            # The time of this call, below 0: if it fails, it is tried again as from now.
             cursor.execute(
-                f"UPDATE {TASKS} SET due = 0 WHERE queue = %s AND name = %s"
+                f"UPDATE {TASKS} SET due = %s WHERE queue = %s AND name = %s"
                 f" AND state IN ({State.WAITING:d}, {State.SUSPECT:d})",
-                (queue, name),
+                (-self.clock.now(), queue, name),
             )
             found = bool(cursor.rowcount)
             self.wake_on_commit()
@@ -134,14 +143,18 @@ class ConsoleStore(LeaseStore):
 
     def is_empty(self, queues: Queues = None) -> bool:
         """Tell whether nothing is due, running, or waits for a retry."""
-        # What waits for its first attempt is scheduled; what had one, or was busy, waits for a retry.
-        waiting = f"state = {State.WAITING:d} AND (due <= %s OR attempts > 0 OR busy > 0)"
+        running, suspects, waiting = _BY_STATE
+        # What waits for its first attempt is scheduled; what had one, or was busy, waits for a retry. What no worker
+        # knew is tried when it is due, and not waited for: that would be for a worker of another release.
+        suspects += " AND (due <= %s OR unknown IS NULL)"
+        waiting += " AND (due <= %s OR (unknown IS NULL AND (attempts > 0 OR busy > 0)))"
         parts = [
             f"SELECT queue, {waits:d}, min(due) FROM {TASKS} WHERE {condition} GROUP BY queue"
-            for waits, condition in zip((0, 1, 1), (*_BY_STATE[:2], waiting), strict=True)
+            for waits, condition in zip((0, 1, 1), (running, suspects, waiting), strict=True)
         ]
+        now = self.clock.now()
         # One statement: a task that is claimed or fails meanwhile must not slip through.
-        rows = self.select(" UNION ALL ".join(parts), (self.clock.now(),))
+        rows = self.select(" UNION ALL ".join(parts), (now, now))
         paused = {name for (name,) in self.select(f"SELECT name FROM {QUEUES} WHERE paused = %s", (True,))}
         return not any(
             (queues is None or queue in queues) and not (waits and queue in paused and due > 0)
@@ -152,12 +165,20 @@ class ConsoleStore(LeaseStore):
         """Return how many tasks wait to be tried again, and when the first of them is due."""
         rows = self.select(
             f"SELECT queue, count(*), min(due) FROM {TASKS} WHERE state IN ({State.WAITING:d}, {State.SUSPECT:d})"
-            f" AND due > %s AND (attempts > 0 OR busy > 0)"
+            f" AND due > %s AND unknown IS NULL AND (attempts > 0 OR busy > 0)"
             f" AND queue NOT IN (SELECT name FROM {QUEUES} WHERE paused = %s) GROUP BY queue",
             (self.clock.now(), True),
         )
         meant = [(count, due) for queue, count, due in rows if queues is None or queue in queues]
         return sum(count for count, _ in meant), min((due for _, due in meant), default=0)
+
+    def count_unknown(self, queues: Queues = None) -> int:
+        """Return how many tasks wait for a worker that knows them."""
+        rows = self.select(
+            f"SELECT queue, count(*) FROM {TASKS} WHERE state IN ({State.WAITING:d}, {State.SUSPECT:d})"
+            " AND unknown IS NOT NULL GROUP BY queue"
+        )
+        return sum(count for queue, count in rows if queues is None or queue in queues)
 
     def sweep(self, *, retention: float, limit: int = 500) -> int:
         """Forget names that are free again, and exhaust tasks that are too old."""
@@ -169,18 +190,33 @@ class ConsoleStore(LeaseStore):
                 cursor.executemany(f"DELETE FROM {TASKS} WHERE id = %s AND state = {State.ENDED:d}", rows)
             count = len(rows)
         oldest = now - round(retention * SECOND)
-        # Ids rise with time, so the old ones are the first; names that are kept stand between them.
+        first, last = self._next_page(limit, oldest)
         # What was scheduled far ahead has the whole time for its attempts; a retry gives no new time.
         sql = (
-            f"SELECT {COLUMNS} FROM {TASKS} WHERE id IN (SELECT id FROM {TASKS} ORDER BY id LIMIT %s)"
+            f"SELECT {COLUMNS} FROM {TASKS} WHERE id > %s AND id <= %s"
             f" AND state IN ({State.WAITING:d}, {State.SUSPECT:d})"
             " AND created < %s AND COALESCE(first_attempt, due) < %s"
         )
-        for row in self.select(sql, (limit, oldest, oldest)):
+        for row in self.select(sql, (first, last, oldest, oldest)):
             leased = Leased._make(row)
             with self.writing() as cursor:
                 count += self._exhaust(cursor, leased, leased.attempts, EXPIRED)
         return count
+
+    def _next_page(self, limit: int, oldest: int) -> tuple[int, int]:
+        """Return the ids between which this sweep looks for tasks from before `oldest`.
+
+        Ids rise with time, so the old ones are the first; but names that are kept and tasks that are scheduled far
+        ahead stand between them. So each sweep goes on where the one before it ended, until all rows are young.
+        """
+        first = self._swept
+        page = f"SELECT id, created FROM {TASKS} WHERE id > %s ORDER BY id LIMIT %s"
+        ((last, count, created),) = self.select(
+            f"SELECT max(id), count(*), min(created) FROM ({page}) AS page", (first, limit)
+        )
+        at_end = count < limit or created >= oldest
+        self._swept = 0 if at_end else last
+        return first, last or first
 
 
 def _moment(micros: int | None) -> Any:
@@ -190,13 +226,15 @@ def _moment(micros: int | None) -> Any:
 def _record(row: Sequence[Any]) -> TaskRecord:
     leased = Leased._make(row[:-1])
     task = leased.to_task()
+    state = _NAMES[State(row[-1])]
     return TaskRecord(
         task=task,
-        state=_NAMES[State(row[-1])],
-        due=from_micros(leased.due or leased.created),
+        state="unknown" if state == "waiting" and leased.unknown else state,
+        due=from_micros(abs(leased.due) or leased.created),
         attempts=leased.attempts,
         responses=leased.responses,
         first_attempt=_moment(leased.first_attempt),
         status=leased.status,
         crashes=leased.crashes,
+        unknown=_moment(leased.unknown),
     )

@@ -107,7 +107,7 @@ class LeaseStore(SqlStore):
         if queues is not None and not names:
             return []
         among = f" AND queue IN ({', '.join(['%s'] * len(names))})" if names else ""
-        rows = self.select(f"{_SUSPECTS}{among} ORDER BY due LIMIT 10", (self.clock.now(), True, *names))
+        rows = self.select(f"{_SUSPECTS}{among} ORDER BY due, id LIMIT 10", (self.clock.now(), True, *names))
         return [Leased._make(row) for row in rows]
 
     def next_suspect(self, queues: Queues = None) -> int | None:
@@ -150,3 +150,4 @@ class LeaseStore(SqlStore):
             f"UPDATE {TASKS} SET state = {State.SUSPECT:d}, owner = NULL, alone = %s, crashes = %s {OWNED}",
             (False, crashes, leased.id, leased.owner),
         )
+        hooks.tell_crash(leased.to_task(), leased.attempts)

@@ -88,7 +88,7 @@ class Leased(NamedTuple):
             script_name=self.script_name,
             body=bytes(self.body or b""),
             headers=json.loads(self.headers),
-            eta=from_micros(self.due) if self.due else None,
+            eta=from_micros(self.due) if self.due > 0 else None,
             created=from_micros(self.created),
             dispatch_deadline=given.get("dispatch_deadline"),
             retry=self.retry if given else None,
@@ -98,6 +98,11 @@ class Leased(NamedTuple):
             start_id=self.start_id,
             named=bool(self.named),
         )
+
+
+def by_due(leased: Leased) -> tuple[int, int]:
+    """Return what claimed tasks are sorted by."""
+    return (leased.due, leased.id)
 
 
 COLUMNS: Final = ", ".join(Leased._fields)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
@@ -16,8 +17,9 @@ from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.engine import hooks
+from soc_tasks.engine.caps import TOP_RATE, halve
 from soc_tasks.engine.clock import SECOND
-from soc_tasks.engine.rates import Share, allot, is_limited, next_moment, refill
+from soc_tasks.engine.rates import AT_ONCE, Share, allot, find_rate, is_limited, next_moment, refill
 from soc_tasks.engine.records import QueueView
 from soc_tasks.engine.store.base import NO_CARE, Queues, Store
 from soc_tasks.engine.store.rows import QUEUES, TASKS, Leased, State
@@ -28,6 +30,11 @@ logger = logging.getLogger("soc_tasks.engine")
 #: Seconds after which a task is tried again whose end could not be told.
 UNTOLD_DELAY: Final = 60
 
+#: Said once of a task that this site does not know, not at each try.
+UNKNOWN_LINE: Final = (
+    "this site does not know what task %s of queue %s calls (%s): it waits, for up to a day, for a worker that does"
+)
+
 # What a row keeps when only its name matters, and a row in the hands of the worker that had it. Verdicts are written by
 # the batch, each by its key; else `_remove` ends rows.
 _EMPTIED = f"state = {State.ENDED:d}, owner = NULL, due = %s, path = '', headers = '', body = %s, options = ''"
@@ -37,7 +44,7 @@ _DELETE = f"DELETE FROM {TASKS} {OWNED}"
 _END = f"UPDATE {TASKS} SET {_EMPTIED} {OWNED}"
 _RETRY = (
     f"UPDATE {TASKS} SET state = {State.WAITING:d}, owner = NULL, due = %s, attempts = %s, responses = %s,"
-    f" first_attempt = %s, status = %s, busy = 0, crashes = 0, alone = %s, progress = '' {OWNED}"
+    f" first_attempt = %s, status = %s, busy = 0, crashes = 0, alone = %s, progress = '', unknown = NULL {OWNED}"
 )
 # A task that ran alone goes back to the suspects: nothing has cleared it. Given True, and False as its new column.
 BACK = (
@@ -45,7 +52,11 @@ BACK = (
     " owner = NULL, alone = %s"
 )
 RETURN = f"{BACK} {OWNED}"
-_BUSY = f"{BACK}, due = %s, busy = %s {OWNED}"
+_BUSY = f"{BACK}, due = %s, busy = %s, unknown = NULL {OWNED}"
+_UNKNOWN = f"{BACK}, due = %s, unknown = %s {OWNED}"
+
+# What is kept of a queue, in the order of QueueView.
+_KEPT = ("paused", "tokens", "filled", "cap", "capped", "doubling")
 
 # The queues that have waiting tasks, each found by one step in the index, however many tasks wait.
 _SURVEY = f"""
@@ -56,7 +67,7 @@ WITH RECURSIVE found(name) AS (
   FROM found WHERE found.name IS NOT NULL
 )
 SELECT found.name, (SELECT min(due) FROM {TASKS} WHERE state = {State.WAITING:d} AND queue = found.name),
-  kept.paused, kept.tokens, kept.filled
+  {", ".join(f"kept.{column}" for column in _KEPT)}
 FROM found LEFT JOIN {QUEUES} kept ON kept.name = found.name WHERE found.name IS NOT NULL
 """
 _RUNNING_BY_QUEUE = f"SELECT queue, count(*) FROM {TASKS} WHERE state = {State.RUNNING:d} GROUP BY queue"
@@ -113,7 +124,8 @@ class SqlStore(Store):
             return self._claim_due(cursor, worker, limit, queues) if limit > 0 else []
 
     def _settle(self, cursor: CursorWrapper, verdicts: Sequence[Verdict]) -> None:
-        deleted, ended, retried, busy, returned = [], [], [], [], []
+        deleted, ended, retried, busy, unknown, returned = [], [], [], [], [], []
+        refused: dict[str, list[float]] = {}
         free_from = self._free_from()
         for verdict in verdicts:
             leased, outcome = verdict.leased, verdict.outcome
@@ -123,18 +135,34 @@ class SqlStore(Store):
                     ended.append((free_from, b"", *key))
                 else:
                     deleted.append(key)
-            elif outcome is Outcome.RETRY:
-                # responses, first_attempt, … stand in the statement in the order of Verdict's fields.
-                retried.append((*verdict[2:-1], False, *key))
+                continue
+            if verdict.is_overload:
+                refused.setdefault(leased.queue, []).append(verdict.seconds)
+            if outcome is Outcome.RETRY:
+                counts = (verdict.due, verdict.attempts, verdict.responses, verdict.first_attempt, verdict.status)
+                retried.append((*counts, False, *key))
             elif outcome is Outcome.BUSY:
                 busy.append((True, False, verdict.due, verdict.busy, *key))
+            elif outcome is Outcome.UNKNOWN:
+                unknown.append((True, False, verdict.due, verdict.unknown, *key))
+                if leased.unknown is None:
+                    logger.warning(UNKNOWN_LINE, leased.name, leased.queue, leased.path)
             elif outcome is Outcome.RETURNED:
                 returned.append((True, False, *key))
             else:
                 self._exhaust(cursor, leased, verdict.attempts, verdict.status or NO_ANSWER)
-        for sql, rows in ((_DELETE, deleted), (_END, ended), (_RETRY, retried), (_BUSY, busy), (RETURN, returned)):
+        for sql, rows in (
+            (_DELETE, deleted),
+            (_END, ended),
+            (_RETRY, retried),
+            (_BUSY, busy),
+            (_UNKNOWN, unknown),
+            (RETURN, returned),
+        ):
             if rows:
                 cursor.executemany(sql, rows)
+        if refused:
+            self._slow_down(cursor, refused)
 
     def _free_from(self) -> int:
         """Return when a name that ends now is free again."""
@@ -178,29 +206,94 @@ class SqlStore(Store):
 
     # Claims.
 
+    def lock_queues(self, cursor: CursorWrapper, names: Collection[str]) -> Collection[str]:
+        """Lock the rows of queues with limits until the transaction ends; return those that may be claimed from.
+
+        What is read of a queue after this, in a statement of its own, includes what others claimed from it: limits
+        hold across all workers. Where a database has one writer at a time there is nothing to do; elsewhere rows that
+        are missing are made, and queues that others have locked are left out rather than waited for.
+
+        Args:
+            cursor: a cursor in the open transaction.
+            names: the queues.
+        """
+        return names
+
     def _views(self, cursor: CursorWrapper, queues: Queues) -> list[QueueView]:
         cursor.execute(_SURVEY)
         return [
-            QueueView(name, due, bool(paused), tokens or 0.0, filled or 0)
-            for name, due, paused, tokens, filled in cursor.fetchall()
+            _view(name, due, kept)
+            for name, due, *kept in cursor.fetchall()
             # A queue may have emptied between the two halves of the query, on databases without snapshots.
             if due is not None and (queues is None or name in queues)
         ]
 
     def _claim_due(self, cursor: CursorWrapper, worker: int, limit: int, queues: Queues) -> list[Leased]:
         views, options, now = self._views(cursor, queues), get_queues(), self.clock.now()
-        limited = [view for view in views if is_limited(view.name, options)]
-        running = self._count_running(cursor) if limited else {}
-        shares = allot(views, limit, now, options, running)
+        limited = [view for view in views if is_limited(view, options) and view.due <= now and not view.paused]
+        if limited:
+            return self._claim_limited(cursor, worker, limit, views, limited)
+        shares = allot(views, limit, now, options, {})
+        return self.claim(cursor, worker, shares, limit) if shares else []
+
+    def _claim_limited(
+        self, cursor: CursorWrapper, worker: int, limit: int, views: list[QueueView], limited: list[QueueView]
+    ) -> list[Leased]:
+        """Claim where some queues have limits, and keep what their buckets hold then."""
+        options, now = get_queues(), self.clock.now()
+        locked = self.lock_queues(cursor, [view.name for view in limited])
+        kept = self._read_queues(cursor, locked)
+        before = {view.name: _view(view.name, view.due, kept.get(view.name, ())) for view in limited}
+        # Who claims from a queue at this moment looks after it; what is to run at once is not part of its limits.
+        fresh = {
+            name: refill(view, options, now) if name in locked else view._replace(paused=True)
+            for name, view in before.items()
+        }
+        shares = allot([fresh.get(view.name, view) for view in views], limit, now, options, self._count_running(cursor))
         leased = self.claim(cursor, worker, shares, limit) if shares else []
-        for view in limited:
-            rate = options[view.name].rate_per_second
-            taken = sum(task.queue == view.name for task in leased)
+        taken = Counter(task.queue for task in leased if task.due > AT_ONCE)
+        for name in locked:
+            old, new = before[name], fresh[name]
+            if find_rate(old, options) is None:
+                continue
             # Where the clock was set back the bucket is dated back too, or it would not fill for as long.
-            if rate is not None and (taken or view.filled > now):
-                # What ran past the rate is taken from the bucket as well, but never below empty.
-                self._keep(cursor, view.name, tokens=max(0.0, refill(view, rate, now) - taken), filled=now)
+            if taken[name] or old.filled > now or (old.cap is not None and new.cap is None):
+                self._keep_view(cursor, new._replace(tokens=max(0.0, new.tokens - taken[name])))
         return leased
+
+    def _slow_down(self, cursor: CursorWrapper, refused: Mapping[str, Sequence[float]]) -> None:
+        """Halve the pace of queues whose target says that it is overloaded; given how long the refused tasks took."""
+        options, now = get_queues(), self.clock.now()
+        # Where somebody else has the queue, the next refusal will do.
+        locked = self.lock_queues(cursor, sorted(refused))
+        kept = self._read_queues(cursor, locked)
+        running = self._count_running(cursor)
+        for name in locked:
+            view = _view(name, now, kept.get(name, ()))
+            rate = find_rate(view, options) or TOP_RATE
+            under_way = running.get(name, 0) + len(refused[name])
+            halved = halve(view, rate, now, under_way, min(refused[name]))
+            if halved is None:
+                continue
+            self._keep_view(cursor, halved)
+            if view.cap is None:
+                logger.warning(
+                    "queue %s goes at %.3g tasks a second for a while: its target is overloaded (503 or 429)",
+                    name,
+                    halved.cap,
+                )
+
+    def _read_queues(self, cursor: CursorWrapper, names: Collection[str]) -> dict[str, Sequence[Any]]:
+        if not names:
+            return {}
+        marks = ", ".join(["%s"] * len(names))
+        sql = f"SELECT name, {', '.join(_KEPT)} FROM {QUEUES} WHERE name IN ({marks})"
+        return {name: kept for name, *kept in self.fetch(cursor, sql, tuple(names))}
+
+    def _keep_view(self, cursor: CursorWrapper, view: QueueView) -> None:
+        """Write what a queue's bucket holds, and its cap."""
+        values = {name: getattr(view, name) for name in _KEPT if name != "paused"}
+        self._keep(cursor, view.name, **values)
 
     def _keep(self, cursor: CursorWrapper, queue: str, **values: Any) -> None:
         """Write columns of a queue's row."""
@@ -214,10 +307,18 @@ class SqlStore(Store):
         """Return when something may be claimed next."""
         with self.cursor() as cursor:
             views, options = self._views(cursor, queues), get_queues()
-            running = self._count_running(cursor) if any(is_limited(view.name, options) for view in views) else {}
+            running = self._count_running(cursor) if any(is_limited(view, options) for view in views) else {}
             return next_moment(views, self.clock.now(), options, running)
 
     @staticmethod
     def _count_running(cursor: CursorWrapper) -> dict[str, int]:
         cursor.execute(_RUNNING_BY_QUEUE)
         return dict(cursor.fetchall())
+
+
+def _view(name: str, due: int, kept: Sequence[Any]) -> QueueView:
+    """Return the view of a queue from its row; one that has none yet gives nothing, or NULLs."""
+    if not kept or kept[0] is None:
+        return QueueView(name, due)
+    paused, *rest = kept
+    return QueueView(name, due, bool(paused), *rest)

@@ -1,0 +1,142 @@
+"""Enqueueing: rows are inserted where their names are free, in the caller's transaction if it has one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Final
+
+from django.db import DatabaseError, connections, transaction
+from django.db.backends.utils import CursorWrapper
+
+from soc_tasks.engine.store.console import ConsoleStore
+from soc_tasks.engine.store.rows import GIVEN, TASKS, State, write_task
+from soc_tasks.engine.wakeup import wake
+from soc_tasks.errors import BackendUnavailableError, TaskAlreadyExistsError
+from soc_tasks.values import Task
+
+#: Rows of one INSERT; SQLite takes 32,766 parameters at most.
+INSERT_BATCH: Final = 500
+
+_ROW = f"({', '.join(['%s'] * len(GIVEN))})"
+_INTO = f"INTO {TASKS} ({', '.join(GIVEN)}) VALUES "
+_DROP_FREE = f"DELETE FROM {TASKS} WHERE queue = %s AND name = %s AND state = {State.ENDED:d} AND due <= %s"
+
+
+class EnqueueStore(ConsoleStore):
+    """The part of a store that takes new tasks."""
+
+    #: What stands around the columns and values of an INSERT that passes over names that are taken.
+    insert_new: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT (queue, name) DO NOTHING")
+    #: Likewise for the row of a queue.
+    insert_new_queue: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT (name) DO NOTHING")
+
+    @abstractmethod
+    def missing_table(self, error: DatabaseError) -> bool:
+        """Tell whether an error says that a table is missing."""
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Keep new tasks, all or none."""
+        rows = self._write(tasks)
+        try:
+            if not self._insert_all(rows):
+                # A name may be taken by one that is free again and was not swept yet.
+                now = self.clock.now()
+                with self.cursor() as cursor:
+                    cursor.executemany(_DROP_FREE, [(task.queue, task.name, now) for task in tasks])
+                if not self._insert_all(rows):
+                    raise TaskAlreadyExistsError(self._explain(tasks))
+        except DatabaseError as error:
+            raise self._unavailable(error) from error
+        self.wake_on_commit()
+
+    def accept(self, tasks: Sequence[Task]) -> int:
+        """Keep those of `tasks` whose names are free."""
+        rows, now = self._write(tasks), self.clock.now()
+        try:
+            with transaction.atomic(using=self.alias), self.cursor() as cursor:
+                if named := [(task.queue, task.name, now) for task in tasks if task.named]:
+                    cursor.executemany(_DROP_FREE, named)
+                count = self._insert_new(cursor, rows)
+        except DatabaseError as error:
+            raise self._unavailable(error) from error
+        self.wake_on_commit()
+        return count
+
+    def _write(self, tasks: Sequence[Task]) -> list[tuple[Any, ...]]:
+        now = self.clock.now()
+        return [write_task(task, now) for task in tasks]
+
+    def _insert_all(self, rows: list[tuple[Any, ...]]) -> bool:
+        """Insert `rows`, or nothing where a name is taken, without an error that would break the transaction."""
+        if len(rows) == 1:
+            with self.cursor() as cursor:
+                return self._insert_new(cursor, rows) == 1
+        try:
+            with transaction.atomic(using=self.alias), self.cursor() as cursor:
+                if self._insert_new(cursor, rows) < len(rows):
+                    raise _NamesTakenError
+        except _NamesTakenError:
+            return False
+        return True
+
+    def _insert_new(self, cursor: CursorWrapper, rows: list[tuple[Any, ...]]) -> int:
+        if len(rows) == 1:
+            cursor.execute(self._insert_one, rows[0])
+            return max(0, int(cursor.rowcount))
+        count = 0
+        before, after = self.insert_new
+        for start in range(0, len(rows), INSERT_BATCH):
+            part = rows[start : start + INSERT_BATCH]
+            values = ", ".join([_ROW] * len(part))
+            cursor.execute(f"{before} {_INTO}{values}{after}", [value for row in part for value in row])
+            count += max(0, int(cursor.rowcount))
+        return count
+
+    @cached_property
+    def _insert_one(self) -> str:
+        before, after = self.insert_new
+        return f"{before} {_INTO}{_ROW}{after}"
+
+    def _explain(self, tasks: Sequence[Task]) -> str:
+        taken = self.find_taken(tasks)
+        names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
+        return (
+            f"These names exist already, or existed a short while ago: {names}."
+            if names
+            else "A name stands twice among these tasks."
+        )
+
+    def _unavailable(self, error: DatabaseError) -> BackendUnavailableError:
+        message = f"The task could not be written to the database {self.alias!r}: {error}."
+        if self.missing_table(error):
+            message += f" Its tables are missing: run `manage.py migrate --database {self.alias}`."
+        return BackendUnavailableError(message)
+
+    # Waking.
+
+    def wake_workers(self) -> bool:
+        """Wake workers that wait on this machine; tell whether there were any."""
+        return wake(self.alias)
+
+    def wake_on_commit(self) -> None:
+        """Wake the workers once the open transaction has committed."""
+        connection = connections[self.alias]
+        if not connection.in_atomic_block:
+            self.wake_workers()
+            return
+        # One call for each transaction, however many tasks it enqueues. A rollback to a savepoint drops the entry
+        # together with the tasks that it stands for.
+        pending = connection.run_on_commit
+        if not pending or pending[-1][1] is not self._wake:
+            connection.on_commit(self._wake, robust=True)
+
+    @cached_property
+    def _wake(self) -> Any:
+        # Django asks robust hooks for their name; a bound method made anew each time would not be known again.
+        return lambda: self.wake_workers()
+
+
+class _NamesTakenError(Exception):
+    """Rolls a partial insert back."""

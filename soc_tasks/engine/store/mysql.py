@@ -1,0 +1,79 @@
+"""The store on MySQL and MariaDB: a claim reads rows under lock, then marks them; there is no UPDATE … RETURNING."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any, Final
+
+from django.db import DatabaseError, connections
+from django.db.backends.utils import CursorWrapper
+
+from soc_tasks.engine.rates import Share
+from soc_tasks.engine.store.locking import DUE, LockingStore
+from soc_tasks.engine.store.rows import COLUMNS, TASKS, WORKERS, Leased, State, by_due
+
+# A worker that is being struck off waits for this claim, and takes over what it leased.
+_LOCK_WORKER = f"SELECT id FROM {WORKERS} WHERE id = %s LOCK IN SHARE MODE"
+_CLAIM = f"SELECT {COLUMNS} {DUE}"
+
+#: Error reference: ER_NO_SUCH_TABLE.
+_NO_SUCH_TABLE: Final = 1146
+
+
+class MysqlStore(LockingStore):
+    """Keeps tasks in a MySQL or MariaDB database."""
+
+    # ON DUPLICATE KEY UPDATE would count rows that were there as rows that were found.
+    insert_new = ("INSERT IGNORE", "")
+    insert_new_queue = ("INSERT IGNORE", "")
+
+    def read_time(self) -> int:
+        """Return the server's time."""
+        # SYSDATE() is the time at which it is asked; UTC_TIMESTAMP, in no time zone, that of the statement.
+        rows = self.select("SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))")
+        return int(rows[0][0])
+
+    def read_committed(self, cursor: CursorWrapper | None) -> None:
+        """Set the level of the next transaction, where it is not the connection's."""
+        connection = connections[self.alias]
+        if cursor is not None:
+            return
+        connection.ensure_connection()
+        if getattr(connection, "isolation_level", None) != "read committed":
+            with connection.cursor() as setting:
+                setting.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+    def claim(self, cursor: CursorWrapper, worker: int, shares: Sequence[Share], limit: int) -> list[Leased]:
+        """Lease up to `limit` tasks."""
+        if not self.fetch(cursor, _LOCK_WORKER, (worker,)):
+            return []
+        parts = [
+            [Leased._make(row) for row in self.fetch(cursor, _CLAIM, (share.queue, share.until, most))]
+            for share, most in zip(shares, self.portions(shares, limit), strict=True)
+        ]
+        turns = [leased for turn in zip_longest(*parts) for leased in turn if leased is not None]
+        # A queue may stand there twice: what is to run at once, and what is due.
+        chosen = list({leased.id: leased for leased in turns}.values())[:limit]
+        if chosen:
+            marks = ", ".join(["%s"] * len(chosen))
+            cursor.execute(
+                f"UPDATE {TASKS} SET state = {State.RUNNING:d}, owner = %s WHERE id IN ({marks})",
+                (worker, *(leased.id for leased in chosen)),
+            )
+        return sorted((leased._replace(owner=worker) for leased in chosen), key=by_due)
+
+    def insert_worker(self, cursor: CursorWrapper, values: tuple[Any, ...]) -> int:
+        """Insert a worker's row."""
+        cursor.execute(
+            f"INSERT INTO {WORKERS} (host, pid, born, started, heartbeat) VALUES (%s, %s, %s, %s, %s)", values
+        )
+        return int(cursor.lastrowid)
+
+    def read_change_mark(self) -> object:
+        """Return None: what changed cannot be told more cheaply than what is due."""
+        return None
+
+    def missing_table(self, error: DatabaseError) -> bool:
+        """Tell whether an error says that a table is missing."""
+        return bool(error.args) and error.args[0] == _NO_SUCH_TABLE

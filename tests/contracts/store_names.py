@@ -1,0 +1,129 @@
+"""The contract of a store: names, and rows that come back as they were given."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import transaction
+
+from soc_tasks.engine.clock import SECOND, from_micros
+from soc_tasks.errors import TaskAlreadyExistsError
+from soc_tasks.values import RetryOptions
+from tests.engine.tasks import done, make_task, names, rolled_back
+
+DAY = 86400
+
+
+class NamesContract:
+    """What becomes of names and rows."""
+
+    def test_a_task_comes_back_as_it_was_given(self, store, clock, worker):
+        task = make_task(
+            "/prefix/count?a=1&b=%C3%A9",
+            script_name="/prefix",
+            body=bytes(range(256)),
+            headers={"Content-Type": "text/plain", "X-Name": 'ü "quoted"'},
+            eta=from_micros(clock.now() + 5 * SECOND),
+            created=from_micros(clock.now() - SECOND),
+            dispatch_deadline=15.5,
+            retry=RetryOptions(max_attempts=3, min_backoff=0.5),
+            service="a",
+            version="b",
+            instance="c",
+            name="chosen",
+        )
+        store.add([task])
+        assert store.get_task("default", "chosen").task == task
+        clock.advance(5)
+        (leased,) = store.exchange(worker, [], 10)
+        assert leased.to_task() == task
+        assert (leased.attempts, leased.responses, leased.first_attempt, leased.status) == (0, 0, None, None)
+
+    def test_unset_options_stay_unset(self, store, worker):
+        store.add([make_task()])
+        task = store.exchange(worker, [], 1)[0].to_task()
+        unset = (task.dispatch_deadline, task.retry, task.service, task.version, task.instance)
+        assert unset == (None,) * 5
+        assert task.named is False
+
+    def test_a_name_is_taken_while_its_task_lives_and_a_day_longer(self, store, clock, worker):
+        store.add([make_task(name="nightly")])
+        with pytest.raises(TaskAlreadyExistsError, match="'nightly' in queue 'default'"):
+            store.add([make_task(name="nightly")])
+        store.exchange(worker, done(*store.exchange(worker, [], 1)), 0)
+        assert store.get_task("default", "nightly") is None
+        clock.advance(DAY - 1)
+        with pytest.raises(TaskAlreadyExistsError):
+            store.add([make_task(name="nightly")])
+        clock.advance(1)
+        store.add([make_task(name="nightly")])
+        assert len(store.list_tasks()) == 1
+
+    def test_a_name_that_nobody_chose_is_free_at_once(self, store, worker):
+        task = make_task()
+        store.add([task])
+        store.exchange(worker, done(*store.exchange(worker, [], 1)), 0)
+        store.add([task])
+        assert names(store.list_tasks()) == [task.name]
+
+    def test_names_differ_by_case_and_by_queue(self, store):
+        store.add([make_task(name="Name"), make_task(name="name"), make_task(name="name", queue="other")])
+        assert len(store.list_tasks()) == 3
+
+    def test_all_or_none_are_added(self, store):
+        store.add([make_task(name="two")])
+        with pytest.raises(TaskAlreadyExistsError):
+            store.add([make_task(name="one"), make_task(name="two"), make_task(name="three")])
+        with pytest.raises(TaskAlreadyExistsError, match="twice"):
+            store.add([make_task(name="same"), make_task(name="same")])
+        assert names(store.list_tasks()) == ["two"]
+
+    def test_a_taken_name_does_not_break_the_transaction_of_the_caller(self, store):
+        store.add([make_task(name="taken")])
+        with transaction.atomic(using=store.alias):
+            store.add([make_task(name="before")])
+            with pytest.raises(TaskAlreadyExistsError):
+                store.add([make_task(name="taken")])
+            with pytest.raises(TaskAlreadyExistsError):
+                store.add([make_task(name="a"), make_task(name="taken")])
+            store.add([make_task(name="after")])
+        assert sorted(names(store.list_tasks())) == ["after", "before", "taken"]
+
+    def test_more_tasks_than_one_statement_takes(self, store, worker):
+        tasks = [make_task(body=b"x" * 10) for _ in range(1234)]
+        store.add(tasks)
+        assert len(store.list_tasks(limit=2000)) == 1234
+        with pytest.raises(TaskAlreadyExistsError):
+            store.add([*[make_task() for _ in range(700)], tasks[0]])
+        assert len(store.list_tasks(limit=2000)) == 1234
+        # All became due at once: in the order in which they were given.
+        assert names(store.exchange(worker, [], 100)) == names(tasks[:100])
+
+    def test_nothing_is_added_in_a_transaction_that_rolls_back(self, store):
+        with rolled_back(using=store.alias):
+            store.add([make_task()])
+        assert store.list_tasks() == []
+
+    def test_accept_takes_what_came_already_for_success(self, store, clock, worker):
+        old, new = make_task(name="old"), make_task(name="new")
+        store.add([old])
+        assert store.accept([old, new]) == 1
+        store.exchange(worker, done(*store.exchange(worker, [], 2)), 0)
+        assert store.accept([old, new]) == 0
+        assert store.list_tasks() == []
+        clock.advance(DAY)
+        assert store.accept([old]) == 1
+
+    def test_find_taken(self, store, clock, worker):
+        store.add([make_task(name="gone")])
+        store.exchange(worker, done(*store.exchange(worker, [], 1)), 0)
+        store.add([make_task(name="there"), make_task(name="there", queue="other")])
+        asked = [make_task(name=name) for name in ("gone", "there", "free")]
+        assert names(store.find_taken([*asked, make_task()])) == ["gone", "there"]
+        clock.advance(DAY)
+        assert names(store.find_taken(asked)) == ["there"]
+
+    def test_options_of_a_newer_release_are_passed_over(self, store, worker):
+        store.add([make_task(retry=RetryOptions(max_attempts=3))])
+        (leased,) = store.exchange(worker, [], 1)
+        newer = leased._replace(options='{"retry": {"max_attempts": 4, "jitter": true}, "region": "x"}')
+        assert newer.to_task().retry == RetryOptions(max_attempts=4)
