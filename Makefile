@@ -14,7 +14,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lint format types imports docs matrix cover bench clean
+.PHONY: help setup demo serve test databases check lint format types imports docs matrix cover chaos bench clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,7 @@ $(STAMP): pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (once; about a minute)"
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[dev]' $(if $(DJANGO),'Django$(DJANGO)')
+	@if command -v mariadb_config >/dev/null; then $(PY) -m pip install -qq --disable-pip-version-check --editable '.[test-mysql]'; fi
 	@touch $@
 
 demo: setup ## Mail 10,000 students and add up 34,006 cities while the worker is killed twice
@@ -37,7 +38,11 @@ serve: setup ## Run the example site with its data, to look at (admin / admin)
 test: setup ## Run the tests on this interpreter
 	$(PY) -m pytest $(ARGS)
 
-check: lint types imports docs test ## Everything that CI runs: lint, types, import rules, links, tests
+databases: setup ## Run the tests of state, backends, logic and views on PostgreSQL and on MariaDB
+	@for vendor in postgresql mariadb; do echo "== on $$vendor"; \
+	  $(PY) -m tests.servers $$vendor $(PY) -m pytest -q tests/state tests/backends tests/logic tests/views $(ARGS) || exit 1; done
+
+check: lint types imports docs test databases ## Everything that CI runs: lint, types, import rules, links, tests
 
 lint: setup ## Check style and format with ruff
 	$(PY) -m ruff check .
@@ -64,6 +69,9 @@ cover: setup ## Run the tests and report which lines and branches they miss
 	$(PY) -m coverage run -m pytest $(ARGS)
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
+
+chaos: setup ## Kill, stop and doubt everything at full scale, on every database, and print the figures (an hour)
+	$(PY) -m pytest tests/chaos -m long -p no:randomly $(ARGS)
 
 bench: setup ## Measure against peers, side by side
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[bench]'

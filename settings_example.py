@@ -77,7 +77,8 @@ DATABASES = {
             # WAL: readers and the one writer do not wait for each other. synchronous=NORMAL: the crash of a process
             # loses nothing, a power cut may lose the last moments before it (never consistency). FULL, the default,
             # saves these too, and costs a flush to the disk for each commit.
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            # wal_autocheckpoint=0: only the worker copies the log to the database, safely on every version of SQLite.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;",
         },
     },
 }
@@ -119,11 +120,15 @@ CLOUD_TASKS_QUEUES = [
 # CLOUD_TASKS_LOCATION = "europe-west1"
 
 # Every key with its default; leave out what you do not change.
-SOC_TASKS = {
+SOC_TASKS: dict[str, object] = {
     # "embedded": rows in DATABASE, run by `manage.py tasks run`. "cloud_tasks": Google Cloud Tasks. "memory": tests.
     "BACKEND": "embedded",
     # The alias that holds the engine's tables and the library's own.
     "DATABASE": "default",
+    # How the worker calls tasks: "in_process", or "http": this site, at URL.
+    "DISPATCH": "in_process",
+    # Base URLs of other services by name, for startTask(service=…): {"mail": "https://mail.example.org"}.
+    "SERVICES": {},
     # Host header of tasks run in process; None takes the first concrete entry of ALLOWED_HOSTS.
     "HOST": None,
     # Seconds after which a slice of an iteration hands over to the next; None: 25, on App Engine 570.
@@ -138,7 +143,7 @@ SOC_TASKS = {
     "RUNSERVER": os.environ.get("TASKS_RUNSERVER", "1") == "1",
     # cloud_tasks: "app_engine" or "http" (Cloud Run or any other service).
     "TARGET": "app_engine",
-    # http target: base URL of this service, https://….
+    # Base URL of this site, https://…, for DISPATCH "http" and for Cloud Tasks with the http target.
     "URL": None,
     # http target: the account whose OIDC token is sent and demanded, and the token's audience (None: URL).
     "SERVICE_ACCOUNT": None,

@@ -5,9 +5,12 @@ Each has an id and a line in docs/reference/checks.md.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings as django_settings
@@ -85,13 +88,39 @@ def check_apps(**_: Any) -> list[CheckMessage]:
 
 
 @register()
-def check_host(**_: Any) -> list[CheckMessage]:
-    """W001: the site lets in-process dispatch through."""
+def check_dispatch(**_: Any) -> list[CheckMessage]:
+    """E007: dispatch by HTTP knows where to."""
     if not _settings_are_good() or get_settings().backend != "embedded":
         return []
+    if get_settings().dispatch != "http" or get_settings().url is not None:
+        return []
+    return [
+        Error(
+            "SOC_TASKS['DISPATCH'] is 'http', and SOC_TASKS['URL'] does not say where this site is.",
+            hint="Set it to the base URL at which workers reach the site. " + DOCS.format("soc_taskse007"),
+            id="soc_tasks.E007",
+        )
+    ]
+
+
+def _find_dispatch_host() -> tuple[str, str] | None:
+    """Return the Host header of tasks and the setting that it comes from; None where tasks have nowhere to go."""
+    if not _settings_are_good() or get_settings().backend != "embedded":
+        return None
+    if get_settings().dispatch == "http" and get_settings().url is None:
+        return None
     from soc_tasks.engine.dispatch import dispatch_host  # loads Django's handlers
 
-    host = dispatch_host()
+    return dispatch_host(), "URL" if get_settings().dispatch == "http" else "HOST"
+
+
+@register()
+def check_host(**_: Any) -> list[CheckMessage]:
+    """W001: the site lets tasks through that are dispatched to it."""
+    found = _find_dispatch_host()
+    if found is None:
+        return []
+    host, setting = found
     allowed = django_settings.ALLOWED_HOSTS
     if django_settings.DEBUG and not allowed:
         allowed = [".localhost", "127.0.0.1", "[::1]"]
@@ -100,8 +129,8 @@ def check_host(**_: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            f"In-process dispatch calls the site as {host!r}, which ALLOWED_HOSTS refuses: every task would get a 400.",
-            hint="Set SOC_TASKS['HOST'] to a name that ALLOWED_HOSTS holds. " + DOCS.format("soc_tasksw001"),
+            f"Tasks are dispatched to the site as {host!r}, which ALLOWED_HOSTS refuses: every one would get a 400.",
+            hint=f"Set SOC_TASKS[{setting!r}] to a name that ALLOWED_HOSTS holds. " + DOCS.format("soc_tasksw001"),
             id="soc_tasks.W001",
         )
     ]
@@ -110,12 +139,11 @@ def check_host(**_: Any) -> list[CheckMessage]:
 @register()
 def check_middleware(**_: Any) -> list[CheckMessage]:
     """W002: no middleware of Django's redirects tasks away."""
-    if not _settings_are_good() or get_settings().backend != "embedded":
+    dispatched = _find_dispatch_host()
+    if dispatched is None:
         return []
-    from soc_tasks.engine.dispatch import dispatch_host
-
+    host, setting = dispatched
     found: list[CheckMessage] = []
-    host = dispatch_host()
     installed = set(django_settings.MIDDLEWARE)
     if (
         "django.middleware.common.CommonMiddleware" in installed
@@ -125,7 +153,20 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
         found.append(
             Warning(
                 f"PREPEND_WWW would redirect tasks, which are dispatched to {host!r}.",
-                hint=f"Set SOC_TASKS['HOST'] to 'www.{host}'. " + DOCS.format("soc_tasksw002"),
+                hint=f"Have SOC_TASKS[{setting!r}] name 'www.{host}'. " + DOCS.format("soc_tasksw002"),
+                id="soc_tasks.W002",
+            )
+        )
+    if (
+        setting == "URL"
+        and "django.middleware.security.SecurityMiddleware" in installed
+        and django_settings.SECURE_SSL_REDIRECT
+        and urlsplit(str(get_settings().url)).scheme == "http"
+    ):
+        found.append(
+            Warning(
+                "SECURE_SSL_REDIRECT would redirect tasks, which are dispatched to a URL that begins with http://.",
+                hint="Have SOC_TASKS['URL'] begin with https://. " + DOCS.format("soc_tasksw002"),
                 id="soc_tasks.W002",
             )
         )
@@ -195,6 +236,40 @@ def check_sqlite(**_: Any) -> list[CheckMessage]:
             hint=f"Set DATABASES[{alias!r}]['OPTIONS']['transaction_mode'] to 'IMMEDIATE'. "
             + DOCS.format("soc_tasksw004"),
             id="soc_tasks.W004",
+        )
+    ]
+
+
+@register()
+def check_sqlite_version(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W007: this SQLite does not corrupt its write-ahead log; asks the database where databases are checked."""
+    if not _settings_are_good() or get_settings().database not in connections:
+        return []
+    alias = get_settings().database
+    connection = connections[alias]
+    if connection.vendor != "sqlite" or connection.is_in_memory_db():  # type: ignore[attr-defined] # SQLite's has it
+        return []
+    from soc_tasks.engine.store.checkpoints import is_affected
+
+    given = str(connection.settings_dict.get("OPTIONS", {}).get("init_command") or "").lower()
+    pragmas = dict(re.findall(r"pragma\s+(\w+)\s*[=(]\s*'?(\w+)", given))
+    if not is_affected(connection.Database.sqlite_version_info) or pragmas.get("wal_autocheckpoint") == "0":  # type: ignore[attr-defined]
+        return []
+    mode = pragmas.get("journal_mode")
+    if mode is None and databases and alias in databases:
+        with suppress(DatabaseError), connection.cursor() as cursor:
+            mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode != "wal":
+        return []
+    version = connection.Database.sqlite_version  # type: ignore[attr-defined] # as above
+    return [
+        Warning(
+            f"SQLite {version} may corrupt the database {alias!r}, which is in WAL mode, when several processes commit "
+            "at the same time (https://sqlite.org/wal.html#walresetbug).",
+            hint="Use SQLite 3.51.3 or newer (or 3.50.7, 3.44.6), or add 'PRAGMA wal_autocheckpoint=0' to the "
+            f"init_command of DATABASES[{alias!r}], so that only the worker checkpoints. "
+            + DOCS.format("soc_tasksw007"),
+            id="soc_tasks.W007",
         )
     ]
 

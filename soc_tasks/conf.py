@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
@@ -27,6 +28,10 @@ class Settings:
     backend: str = "embedded"
     #: The alias that holds the engine's tables and the library's own.
     database: str = "default"
+    #: How the embedded engine calls tasks: "in_process" or "http" (this site at `url`).
+    dispatch: str = "in_process"
+    #: Base URLs of other services by name, for tasks that are started with a `service`.
+    services: Mapping[str, str] = field(default_factory=dict, hash=False)
     #: Host header of in-process dispatch; None takes the first concrete entry of ALLOWED_HOSTS.
     host: str | None = None
     #: Seconds after which a slice of an iteration hands over to the next; None: 25, on App Engine 570.
@@ -41,7 +46,7 @@ class Settings:
     runserver: bool = True
     #: cloud_tasks: "app_engine" or "http".
     target: str = "app_engine"
-    #: http target: base URL of this service.
+    #: Base URL of this site, for whoever calls it by HTTP: the engine's worker, or Cloud Tasks with the http target.
     url: str | None = None
     #: http target: the account whose OIDC token is sent and demanded.
     service_account: str | None = None
@@ -63,7 +68,11 @@ class Settings:
         return 570.0 if os.environ.get("GAE_ENV") == "standard" and self.backend == "cloud_tasks" else 25.0
 
 
-_CHOICES = {"target": ("app_engine", "http"), "state": ("django", "datastore")}
+_CHOICES = {
+    "dispatch": ("in_process", "http"),
+    "target": ("app_engine", "http"),
+    "state": ("django", "datastore"),
+}
 _POSITIVE = ("slice_seconds", "lease_seconds", "tombstone_seconds", "retention_days")
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -72,6 +81,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "float | None": (int, float, type(None)),
     "bool": (bool,),
     "tuple[str, ...]": (tuple, list),
+    "Mapping[str, str]": (Mapping,),
 }
 
 
@@ -99,7 +109,47 @@ def find_problems(given: Any) -> list[str]:
             problems.append(f"SOC_TASKS[{key!r}] must be above 0, not {value!r}.")
         elif known[key].startswith("tuple") and not all(isinstance(item, str) for item in value):
             problems.append(f"SOC_TASKS[{key!r}] must hold strings only, not {value!r}.")
+        elif name == "url" and value is not None and (problem := find_url_problem(value)):
+            problems.append(f"SOC_TASKS[{key!r}] is no base URL such as 'https://www.example.org': {problem}.")
+        elif name == "services":
+            problems.extend(_find_service_problems(value))
     return problems
+
+
+def _find_service_problems(services: Mapping[Any, Any]) -> list[str]:
+    problems = []
+    for service, url in services.items():
+        if not isinstance(service, str) or not service:
+            problems.append(f"SOC_TASKS['SERVICES'] must have names as its keys, not {service!r}.")
+        elif problem := find_url_problem(url):
+            problems.append(
+                f"SOC_TASKS['SERVICES'][{service!r}] is no base URL such as 'https://www.example.org': {problem}."
+            )
+    return problems
+
+
+def find_url_problem(url: Any) -> str | None:
+    """Return why a value cannot be the base URL of a site, or None; what may be a password is not repeated."""
+    if not isinstance(url, str):
+        return f"it is of type {type(url).__name__}"
+    if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
+        return "it holds spaces, backslashes, control characters or letters beyond ASCII"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        return str(error)
+    if parts.scheme not in ("http", "https"):
+        return "it must begin with http:// or https://"
+    if "@" in parts.netloc:
+        return "it holds a user name or a password"
+    if not host or port == 0:
+        return "it has no host" if not host else "there is no port 0"
+    if "?" in url or "#" in url:
+        return "it holds a query or a fragment"
+    if parts.path not in ("", "/"):
+        return "it holds a path; the paths of tasks begin with the script prefix already"
+    return None
 
 
 @lru_cache(maxsize=1)
@@ -115,6 +165,9 @@ def get_settings() -> Settings:
     values: dict[str, Any] = {
         key.lower(): tuple(value) if isinstance(value, list) else value for key, value in given.items()
     }
+    if "services" in values:
+        # A copy: what is changed in place later was never checked.
+        values["services"] = dict(values["services"])
     return Settings(**values)
 
 

@@ -16,10 +16,13 @@ from typing import Any, Final
 
 #: The header that carries what belongs to a task beside its context: start id, typed keys, slice, inherited options.
 META_HEADER: Final = "X-SocTasks-Meta"
-#: What an answer tells a queue of ours beyond its status: "dead" or "busy".
+#: What an answer tells a queue of ours beyond its status: "dead", "busy" or "unknown".
 OUTCOME_HEADER: Final = "X-SocTasks-Outcome"
 #: Seconds after which `repeatTask(countdown)` wants the next attempt.
 COUNTDOWN_HEADER: Final = "X-SocTasks-Countdown"
+#: What the embedded engine tells of a call that it makes by HTTP, and what proves that it made it (signatures.py).
+DELIVERY_HEADER: Final = "X-SocTasks-Delivery"
+SIGNATURE_HEADER: Final = "X-SocTasks-Signature"
 #: The key of the WSGI environ under which in-process dispatch puts its `Delivery`. A network client sets strings only.
 DELIVERY_KEY: Final = "soc_tasks.delivery"
 
@@ -204,6 +207,7 @@ class Delivery:
         deadline: `time.monotonic()` by which the view must have answered.
         stopping: whether the worker wants to end: work that can be cut short should be.
         failures: the exceptions that the view raised, for whoever made the call.
+        outcomes: gets the outcome that the view decides on, where whoever made the call writes the log line.
     """
 
     queue: str
@@ -216,6 +220,7 @@ class Delivery:
     deadline: float = field(default_factory=lambda: time.monotonic() + 600.0)
     stopping: Callable[[], bool] = _never
     failures: list[BaseException] = field(default_factory=list)
+    outcomes: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,14 +228,17 @@ class Answer:
     """What came back from a call.
 
     Args:
-        status: HTTP status; 504 where there was no answer in time, 500 where the call broke.
-        outcome: value of the outcome header: "", "dead" or "busy" (not counted as an attempt).
+        status: HTTP status; 504 where there was no answer in time, 502 where there was none at all, 500 where the call
+            broke.
+        outcome: value of the outcome header: "", "dead", or "busy" or "unknown" (not counted as an attempt).
         countdown: seconds until the next attempt, where the view asked for it.
+        retry_after: seconds for which a service that answers 429 or 503 wants to be left alone, where it says so.
     """
 
     status: int
     outcome: str = ""
     countdown: float | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

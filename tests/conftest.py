@@ -7,6 +7,16 @@ import pytest
 pytest_plugins = ["pytester", "tests.requirements", "tests.databases"]
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave tests out that take minutes, unless `-m` names them."""
+    if "long" in config.option.markexpr:
+        return
+    kept = [item for item in items if item.get_closest_marker("long") is None]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long") is not None])
+        items[:] = kept
+
+
 @pytest.fixture(autouse=True)
 def site_calls():
     """Empty what the test site's views remember, and give the list of their calls."""

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 from django.apps import apps
 from django.core.management import call_command
@@ -121,7 +123,7 @@ def engine_database(request, tmp_path, empty_database, server_database, django_d
         path.write_bytes(empty_database.read_bytes())
         options = sqlite_options(path)
     else:
-        options = server_database(vendor)
+        options = deepcopy(server_database(vendor))
     with django_db_blocker.unblock():
         add_alias("engine_database", **options)
         settings.SOC_TASKS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
 
@@ -16,7 +17,7 @@ from django.test import override_settings
 from django.urls import path
 
 from soc_tasks import iterative_task, task
-from soc_tasks.checks import check_indexes
+from soc_tasks.checks import check_indexes, check_sqlite_version
 from tests.specimen.models import Entry
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -133,6 +134,59 @@ def test_w002_a_prefix_that_would_redirect(settings):
     assert ids() == set()
 
 
+def test_e007_dispatch_by_http_without_a_url(settings):
+    settings.SOC_TASKS = {"DISPATCH": "http"}
+    assert ids() == {"soc_tasks.E007"}
+    settings.SOC_TASKS = {"DISPATCH": "http", "BACKEND": "memory"}
+    assert ids() == set()
+    settings.SOC_TASKS = {"DISPATCH": "http", "URL": "http://testserver"}
+    assert ids() == set()
+
+
+@pytest.mark.parametrize(
+    ("url", "silent"),
+    [
+        ("http://site.example", True),
+        ("https://site.example:8000/", True),
+        ("http://10.0.0.1:8000", False),
+        ("http://[::1]:8000", True),
+        ("http://testserver", False),
+    ],
+)
+def test_w001_a_url_whose_host_would_be_refused(settings, url, silent):
+    settings.ALLOWED_HOSTS = ["site.example", "[::1]"]
+    settings.SOC_TASKS = {"DISPATCH": "http", "URL": url, "HOST": "nobody asks"}
+    hints = [message.hint for message in ask() if message.id == "soc_tasks.W001"]
+    assert len(hints) == (0 if silent else 1)
+    assert silent or "SOC_TASKS['URL']" in hints[0]
+    # In process it is not called at all.
+    settings.SOC_TASKS = {"URL": url}
+    assert ids() == set()
+
+
+def test_w002_redirects_of_a_url(settings):
+    settings.ALLOWED_HOSTS = [".site.example"]
+    settings.SOC_TASKS = {"DISPATCH": "http", "URL": "http://site.example", "HOST": "www.site.example"}
+    settings.PREPEND_WWW = True
+    assert "soc_tasks.W002" in ids()
+    settings.PREPEND_WWW, settings.SECURE_SSL_REDIRECT = False, True
+    [message] = ask()
+    assert (message.id, "https://" in message.hint) == ("soc_tasks.W002", True)
+    settings.SOC_TASKS = {**settings.SOC_TASKS, "URL": "https://site.example"}
+    assert ids() == set()
+    settings.SOC_TASKS = {"HOST": "www.site.example"}
+    assert ids() == set()
+
+
+@pytest.mark.parametrize("url", ["ftp://x.example", "http://u:p@x.example", "x", "http://x.example/?a"])
+def test_e001_urls_that_are_none(settings, url):
+    for given in ({"URL": url}, {"SERVICES": {"mail": url}}):
+        settings.SOC_TASKS = given
+        [message] = ask()
+        assert message.id == "soc_tasks.E001"
+        assert "u:p" not in message.msg
+
+
 def test_w003_tables_that_are_missing(monkeypatch, settings):
     for table in ("soc_tasks_shard", "soc_tasks_engine_task"):
         names = [name for name in connection.introspection.table_names() if name != table]
@@ -212,3 +266,60 @@ def test_the_engine_without_the_library_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(apps, "is_installed", lambda name: name != "soc_tasks")
     with pytest.raises(ImproperlyConfigured, match='not "soc_tasks"'):
         apps.get_app_config("soc_tasks_engine").ready()
+
+
+@pytest.fixture
+def make_connection(monkeypatch):
+    """Put something in the place of the database's connection: the real one holds the tests' tables in memory."""
+
+    def make(command="", *, memory=False, vendor="sqlite", mode=None):
+        cursor = types.SimpleNamespace(execute=lambda sql: cursor, fetchone=lambda: (mode,))
+        made = types.SimpleNamespace(
+            vendor=vendor,
+            settings_dict={"OPTIONS": {"init_command": command}},
+            is_in_memory_db=lambda: memory,
+            Database=types.SimpleNamespace(sqlite_version="3.40.1", sqlite_version_info=(3, 40, 1)),
+            cursor=lambda: contextlib.nullcontext(cursor),
+        )
+        monkeypatch.setattr("soc_tasks.checks.connections", {"default": made})
+        return made
+
+    return make
+
+
+def ask_version(**options):
+    return [message.id for message in check_sqlite_version(**options)]
+
+
+@pytest.mark.parametrize(
+    ("command", "silent"),
+    [
+        ("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL", False),
+        ("pragma Journal_Mode = 'wal'", False),
+        ("PRAGMA journal_mode(WAL)", False),
+        ("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0", True),
+        ("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=1000", False),
+        ("PRAGMA journal_mode=DELETE", True),
+        ("", True),
+        (None, True),
+    ],
+)
+def test_w007_a_sqlite_that_may_corrupt_its_log(make_connection, command, silent):
+    made = make_connection(command)
+    assert ask_version() == ([] if silent else ["soc_tasks.W007"])
+    made.Database.sqlite_version_info = (3, 51, 3)
+    assert ask_version() == []
+
+
+@pytest.mark.parametrize("other", [{"memory": True}, {"vendor": "postgresql"}])
+def test_w007_is_for_sqlite_in_a_file(make_connection, other):
+    make_connection("PRAGMA journal_mode=WAL", **other)
+    assert ask_version(databases=["default"]) == []
+
+
+@pytest.mark.parametrize(("mode", "silent"), [("wal", False), ("delete", True)])
+def test_w007_asks_the_database_where_databases_are_checked(make_connection, mode, silent):
+    make_connection(mode=mode)
+    assert ask_version() == []
+    assert ask_version(databases=["other"]) == []
+    assert ask_version(databases=["default"]) == ([] if silent else ["soc_tasks.W007"])

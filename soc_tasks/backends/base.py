@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from soc_tasks import signals
@@ -42,11 +43,7 @@ class BaseBackend(ABC):
                     f"The task for {task.path} has {size:,} bytes; a queue takes at most {MAX_TASK_BYTES:,}. "
                     "Keep the data in the database and pass its key."
                 )
-            if not self.supports_routing and (task.service or task.version or task.instance):
-                raise NotSupportedError(
-                    f"{type(self).__name__} runs tasks in this service only: service, version and instance "
-                    "need the backend cloud_tasks."
-                )
+            self.check_routing(task)
         self.enqueue(tasks, using)
         for task in tasks:
             signals.task_enqueued.send_robust(sender=type(self), task=task)
@@ -59,9 +56,21 @@ class BaseBackend(ABC):
                 f'for another, add {{"name": {name!r}}} to CLOUD_TASKS_QUEUES in the settings.'
             )
 
+    def check_routing(self, task: Task) -> None:
+        """Raise NotSupportedError unless the backend can send a task where it is to run."""
+        if not self.supports_routing and (task.service or task.version or task.instance):
+            raise NotSupportedError(
+                f"{type(self).__name__} runs tasks in this service only: service, version and instance "
+                "need the backend cloud_tasks."
+            )
+
     @abstractmethod
     def enqueue(self, tasks: Sequence[Task], using: str | None) -> None:
         """Take `tasks`, all or none; inside an atomic block of `using` they exist if and only if it commits."""
+
+    def now(self) -> datetime:
+        """Return the time by the clock that says what is due: that of this machine, where there is no other."""
+        return datetime.now(UTC)
 
     def shares_transaction(self, alias: str) -> bool:
         """Tell whether a task enqueued in a transaction of `alias` commits with it."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.conf import get_settings
 from soc_tasks.engine import hooks
+from soc_tasks.engine.clock import from_micros
 from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.store.base import Store
-from soc_tasks.errors import TaskAlreadyExistsError
+from soc_tasks.errors import NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.values import Task
 
 
@@ -24,6 +26,18 @@ class EmbeddedBackend(BaseBackend):
     def store(self) -> Store:
         """Return the store that holds the tasks."""
         return get_store(get_settings().database)
+
+    def check_routing(self, task: Task) -> None:
+        """Raise NotSupportedError unless the service is one of SERVICES, where the worker calls it by HTTP."""
+        if task.version or task.instance:
+            raise NotSupportedError(
+                "The embedded backend knows no versions and instances; the backend cloud_tasks does."
+            )
+        if task.service is not None and task.service not in get_settings().services:
+            raise NotSupportedError(
+                f"The embedded backend knows no service {task.service!r}. To have the worker call it by HTTP, give its "
+                "base URL in SOC_TASKS['SERVICES']."
+            )
 
     def enqueue(self, tasks: Sequence[Task], using: str | None) -> None:
         """Take `tasks`, all or none, in the open transaction of `using` if there is one."""
@@ -49,6 +63,10 @@ class EmbeddedBackend(BaseBackend):
     def accept(self, tasks: Sequence[Task]) -> None:
         """Take tasks of the outbox over; a name that is taken is a task that came already."""
         self.store.accept(tasks)
+
+    def now(self) -> datetime:
+        """Return the time by the engine's clock."""
+        return from_micros(self.store.clock.now())
 
     def shares_transaction(self, alias: str) -> bool:
         """Tell whether a task enqueued in a transaction of `alias` commits with it."""

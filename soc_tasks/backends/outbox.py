@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from django.db import DatabaseError, Error, connections, transaction
+from django.db import Error, connections, transaction
 
 from soc_tasks.errors import BackendUnavailableError, ConfigurationError, EnqueueError
 from soc_tasks.state import get_state
@@ -24,6 +24,9 @@ logger = logging.getLogger("soc_tasks")
 
 #: Takes tasks over; a name that is taken already counts as success.
 Accept = Callable[[Sequence[Task]], None]
+
+#: Aliases whose outbox could not be handed on in the last round, which was said.
+_in_trouble: set[str] = set()
 
 #: How many tasks one call of `relay` hands on at a time.
 RELAY_BATCH = 100
@@ -51,7 +54,7 @@ def _translated(using: str) -> Iterator[None]:
     """Turn an error of the database into one that says what to do."""
     try:
         yield
-    except DatabaseError as error:
+    except Error as error:
         raise BackendUnavailableError(
             f"The task could not be written to the outbox on {using!r}: {error}. "
             f"If its table is missing, run `manage.py migrate --database {using}`."
@@ -98,9 +101,15 @@ def relay(accept: Accept) -> int:
     for using in get_state().outbox_aliases():
         try:
             count += _relay_alias(using, accept)
-        except (EnqueueError, Error):
+        except (BackendUnavailableError, Error) as error:
             # Their lease ends, and the next call tries again; the other aliases need not wait for that.
+            if using not in _in_trouble:
+                logger.warning("could not hand on what waits in the outbox on %s, trying again: %s", using, error)
+            _in_trouble.add(using)
+        except EnqueueError:
             logger.exception("could not hand on what waits in the outbox on %s", using)
+        else:
+            _in_trouble.discard(using)
     return count
 
 

@@ -14,6 +14,10 @@ from soc_tasks.values import DEFAULT_RETRY, RetryOptions
 
 #: Waits after "busy" answers, which count as no attempt: they grow to the last of these.
 BUSY_DELAYS: Final = (0.1, 0.2, 0.4, 0.7, 1.0)
+#: Waits after "unknown" answers, which count as no attempt either, ours: doubled from the first to the second of these.
+UNKNOWN_DELAYS: Final = (1.0, 60.0)
+#: Seconds of a `Retry-After` that are honoured at most, ours: the default's longest wait (Cloud Tasks "considers" it).
+LONGEST_RETRY_AFTER: Final = 3600.0
 
 
 def retry_delay(retry: int, options: RetryOptions) -> float:
@@ -38,6 +42,16 @@ def retry_delay(retry: int, options: RetryOptions) -> float:
 def busy_delay(times: int) -> float:
     """Return the seconds to wait after the answer "busy" came for the `times`-th time in a row."""
     return BUSY_DELAYS[min(max(times, 1), len(BUSY_DELAYS)) - 1]
+
+
+def unknown_delay(age: float) -> float:
+    """Return the seconds to wait after no worker knew a task.
+
+    Args:
+        age: seconds since that was first so. To wait once more for as long doubles the wait, and needs no count.
+    """
+    shortest, longest = UNKNOWN_DELAYS
+    return min(max(age, shortest), longest)
 
 
 def is_exhausted(attempts: int, first_attempt: int, started: int, options: RetryOptions) -> bool:

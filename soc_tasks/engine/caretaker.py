@@ -11,15 +11,19 @@ from django.db import Error, connections
 
 from soc_tasks.conf import get_settings
 from soc_tasks.engine import hooks
-from soc_tasks.engine.clock import Clock
+from soc_tasks.engine.clock import SECOND, Clock
+from soc_tasks.engine.jumps import ClockWatch
 from soc_tasks.engine.processes import born, this_host
 from soc_tasks.engine.reaper import Reaper
 from soc_tasks.engine.store.base import Store
+from soc_tasks.engine.store.checkpoints import keep_checkpoints
 
 logger = logging.getLogger("soc_tasks.engine")
 
 #: Seconds between two rounds of upkeep.
 UPKEEP: Final = 5.0
+#: Seconds that other workers leave the leader to see that the clock was set, and to move along what waits.
+HOLD: Final = 2.0
 _DAY: Final = 86400.0
 
 
@@ -37,6 +41,12 @@ class Caretaker:
         self._lease = get_settings().lease_seconds
         self._reaper = Reaper(clock, self._lease)
         self._beat_at = 0.0
+        #: Since it joined; and the newest task, as of the last round of the leader.
+        self._watch: ClockWatch | None = None
+        self._newest = 0
+        #: By how many microseconds the clock was set, until that is seen to.
+        self._jump = 0
+        self._hold_until = 0.0
         #: The id under which this process leases tasks.
         self.worker = 0
         #: Whether this is the oldest worker: it alone does the upkeep.
@@ -48,9 +58,17 @@ class Caretaker:
         """Enter this process."""
         self.worker = self._store.join(this_host(), os.getpid(), born(os.getpid()))
         self._beat_at = self._clock.monotonic() + self._lease / 3
+        if self._watch is None:
+            self._watch = ClockWatch(self._clock)
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether nothing should be claimed or settled: the clock was set, and the leader is to see to that."""
+        return self._clock.monotonic() < self._hold_until
 
     def care(self) -> int:
         """Beat and reap, as far as it is time; return how many tasks of dead workers came back."""
+        self._meet_jump()
         now = self._clock.monotonic()
         if now < self.next_at:
             return 0
@@ -67,6 +85,8 @@ class Caretaker:
             self._beat_at = self._clock.monotonic() + self._lease / 3
         records = self._store.list_workers()
         self.leads = bool(records) and records[0].id == self.worker
+        if self.leads:
+            self._newest = self._store.find_newest()
         count = 0
         for record in self._reaper.find_dead([record for record in records if record.id != self.worker]):
             returned = self._store.reclaim(record, self._reaper.patience)
@@ -77,6 +97,24 @@ class Caretaker:
             count += returned
         self.next_at = self._clock.monotonic() + min(1.0, self._lease / 5)
         return count
+
+    def _meet_jump(self) -> None:
+        """See whether the clock was set; if so the leader moves along what waits, and the others leave it the time."""
+        if self._watch is not None:
+            self._jump += self._watch.look()
+        if not self._jump:
+            return
+        if self.leads:
+            self._store.shift_clock(self._jump, self._newest)
+            logger.warning(
+                "the clock was set %s by %.0f s; what was due stays due, retries keep what is left of their delay, and "
+                "what is scheduled for a moment keeps that",
+                "back" if self._jump < 0 else "forward",
+                abs(self._jump) / SECOND,
+            )
+        else:
+            self._hold_until = self._clock.monotonic() + HOLD
+        self._jump = 0
 
     def leave(self) -> None:
         """Strike this process off; what it still leases comes back as it was."""
@@ -98,13 +136,19 @@ class UpkeepThread(threading.Thread):
         self._store = store
         self._caretaker = caretaker
         self._ended = threading.Event()
+        # Before any thread of this process has a connection.
+        self._checkpoints = keep_checkpoints(store, lambda: caretaker.leads)
 
     def run(self) -> None:
         """Do the upkeep every few seconds."""
+        if self._checkpoints is not None:
+            self._checkpoints.start()
         try:
+            well = True
             while not self._ended.wait(UPKEEP):
                 if self._caretaker.leads:
-                    do_upkeep(self._store)
+                    # What lasts is told once.
+                    well = do_upkeep(self._store, quiet=not well)
                     connections.close_all()
         finally:
             connections.close_all()
@@ -112,14 +156,27 @@ class UpkeepThread(threading.Thread):
     def end(self) -> None:
         """End the thread, without waiting for the round that it is in."""
         self._ended.set()
+        if self._checkpoints is not None:
+            self._checkpoints.end()
 
 
-def do_upkeep(store: Store) -> None:
-    """Sweep, and call those who registered for upkeep; what fails is tried again with the next round."""
+def do_upkeep(store: Store, *, quiet: bool = False) -> bool:
+    """Sweep, and call those who registered for upkeep; what fails is tried again with the next round.
+
+    Args:
+        store: what is swept.
+        quiet: whether not to tell that the database is not to be had.
+
+    Returns:
+        Whether the database did what it was asked. Where it did not, nobody is called who would ask it as well.
+    """
     try:
         store.sweep(retention=get_settings().retention_days * _DAY)
     except Error as error:
-        logger.warning("the sweep of old tasks failed and is tried again: %s", error)
+        if not quiet:
+            logger.warning("the sweep of old tasks failed and is tried again: %s", error)
+        return False
     except Exception:
         logger.exception("the sweep of old tasks failed and is tried again")
     hooks.run_upkeep()
+    return True

@@ -13,6 +13,8 @@ SECOND: Final = 1_000_000
 #: Seconds for which a database's time is counted on, unless this machine's clocks drift apart by so many seconds.
 ASK_AGAIN: Final = 60.0
 SLEPT: Final = 0.5
+#: Seconds by which an answer may be off before the server is asked once more.
+CLOSE: Final = 0.002
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -67,23 +69,34 @@ class DatabaseClock:
 
     def sync(self) -> int:
         """Ask the server; return its time less monotonic time here, in microseconds."""
-        before = time.monotonic()
         try:
-            answer = self._ask()
+            doubt, offset = self._measure_offset()
+            if doubt > CLOSE:
+                # The first time a connection is opened as well.
+                doubt, offset = min((doubt, offset), self._measure_offset())
         except Error:
             # Whoever asks for the time is about to use the database, and learns it there.
             if self._offset is None:
-                return time.time_ns() // 1000 - round(before * SECOND)
-            answer = self._offset + round(before * SECOND)
-        after = time.monotonic()
+                return time.time_ns() // 1000 - round(time.monotonic() * SECOND)
+            self._asked = time.monotonic()
+            return self._offset
         self._lag = self._measure_lag()
-        self._asked = after
-        self._offset = answer - round((before + after) / 2 * SECOND)
+        self._asked = time.monotonic()
+        # A slow answer tells the time less well than what was known, unless it contradicts that.
+        if self._offset is None or abs(offset - self._offset) > doubt * SECOND:
+            self._offset = offset
         return self._offset
 
     def monotonic(self) -> float:
         """Return seconds on a clock that nobody sets."""
         return time.monotonic()
+
+    def _measure_offset(self) -> tuple[float, int]:
+        """Ask once; return by how many seconds the answer may be off, and the offset."""
+        before = time.monotonic()
+        answer = self._ask()
+        after = time.monotonic()
+        return (after - before) / 2, answer - round((before + after) / 2 * SECOND)
 
     @staticmethod
     def _measure_lag() -> float:

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from django.conf import settings as django_settings
-from django.core.handlers.wsgi import WSGIHandler
-from django.urls import get_script_prefix, set_script_prefix
+from django.core.handlers.wsgi import WSGIHandler, get_path_info
+from django.urls import Resolver404, get_script_prefix, get_urlconf, resolve, set_script_prefix
 
 from soc_tasks.conf import get_settings
+from soc_tasks.engine.answers import OVERLOADED, make_answer
 from soc_tasks.values import COUNTDOWN_HEADER, DELIVERY_KEY, OUTCOME_HEADER, Answer, Delivery, Task
 
 logger = logging.getLogger("soc_tasks.engine")
@@ -26,8 +27,11 @@ Handler = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 
 def dispatch_host() -> str:
-    """Return the Host header of in-process dispatch: `HOST`, or what ALLOWED_HOSTS lets through."""
-    if host := get_settings().host:
+    """Return the Host header of tasks: that of `URL` by HTTP; in process `HOST`, or what ALLOWED_HOSTS lets through."""
+    settings = get_settings()
+    if settings.backend == "embedded" and settings.dispatch == "http" and settings.url:
+        return urlsplit(settings.url).netloc
+    if host := settings.host:
         return host
     for entry in django_settings.ALLOWED_HOSTS:
         if entry != "*" and not entry.startswith("."):
@@ -55,6 +59,15 @@ def _close(response: Any, task: Task) -> None:
         close()
     except Exception:
         logger.exception("something failed after task %s of queue %s was answered", task.name, task.queue)
+
+
+def _resolves(environ: dict[str, Any]) -> bool:
+    """Tell whether the URL conf that was in force knows the path of a request that was just answered."""
+    try:
+        resolve(get_path_info(environ) or "/", get_urlconf())
+    except Resolver404:
+        return False
+    return True
 
 
 class InProcessDispatcher:
@@ -97,9 +110,13 @@ class InProcessDispatcher:
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             seen[:] = [int(status[:3]), headers]
 
+        unknown = False
         try:
-            response = self._handler(self._environ(task, delivery), start_response)
+            environ = self._environ(task, delivery)
+            response = self._handler(environ, start_response)
             try:
+                # While URL conf and language are those of the request.
+                unknown = seen[0] == 404 and not _resolves(environ)
                 # Only what is streamed runs as it is read; nobody wants the content.
                 if getattr(response, "streaming", True):
                     for _ in response:
@@ -113,13 +130,18 @@ class InProcessDispatcher:
         finally:
             set_script_prefix(prefix)
         status, headers = seen
-        outcome, countdown = "", None
+        outcome = countdown = retry_after = None
         for key, value in headers:
             if key == OUTCOME_HEADER:
                 outcome = value
             elif key == COUNTDOWN_HEADER:
-                countdown = float(value)
-        return Answer(status=status, outcome=outcome, countdown=countdown)
+                countdown = value
+            elif status in OVERLOADED and key.lower() == "retry-after":
+                retry_after = value
+        if unknown and outcome is None:
+            # Not a view's own 404: another worker, of a newer release, may have a view there.
+            outcome = "unknown"
+        return make_answer(status, outcome, countdown, retry_after)
 
     def _environ(self, task: Task, delivery: Delivery) -> dict[str, Any]:
         path, _, query = task.path.partition("?")
@@ -140,6 +162,7 @@ class InProcessDispatcher:
             environ["HTTP_X_CLOUDTASKS_TASKETA"] = f"{delivery.eta.timestamp():.6f}"
         if delivery.previous_status is not None:
             environ["HTTP_X_CLOUDTASKS_TASKPREVIOUSRESPONSE"] = str(delivery.previous_status)
+            environ["HTTP_X_CLOUDTASKS_TASKRETRYREASON"] = ""
         environ["wsgi.input"] = io.BytesIO(task.body)
         environ["wsgi.errors"] = sys.stderr
         environ[DELIVERY_KEY] = delivery

@@ -46,12 +46,18 @@ class Emptiness:
             self._say(now)
             return False
         if self.upkept:
+            self._say_what_stays()
             return True
         # What waits in an outbox is work as well.
         do_upkeep(self._store)
         self.upkept = True
         self._ask_at = 0.0
         return False
+
+    def _say_what_stays(self) -> None:
+        """Tell of tasks that only a worker of another release can run."""
+        if self._tell is not None and (count := self._store.count_unknown(self._queues)):
+            self._tell(f"tasks left that this site does not know, for a worker that does: {count} (see tasks list)")
 
     def _say(self, now: float) -> None:
         if self._tell is None or now < self._tell_at:

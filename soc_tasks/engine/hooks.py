@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-from django.db import Error
+from django.db import Error, transaction
 
+from soc_tasks.conf import get_settings
+from soc_tasks.engine.verdicts import EXPIRED, NO_ANSWER, UNKNOWN
+from soc_tasks.logs import log_task
 from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks.engine")
 
 #: Called as `exhausted(task, attempts, status)` inside the transaction on the engine's alias that removes a task
 #: which failed for the last time without its view having seen to it (no answer in time, or out of attempts). `status`
-#: is that of the last answer; 504: it gave none in time; 0: its process died of it; -1: it waited for too long.
+#: is that of the last answer; 504: it gave none in time; 0: its process died of it; -1: it waited for too long; -2: no
+#: worker that took it knew its URL or its function, for a day.
 Exhausted = Callable[[Task, int, int], None]
 #: Called without arguments by one worker thread every few seconds, outside any transaction.
 Upkeep = Callable[[], None]
@@ -24,9 +30,17 @@ Upkeep = Callable[[], None]
 #: alone and after that process died as well. Where the answers differ the task got further, and is not to blame.
 Progress = Callable[[Task], str]
 
+#: What stands in a line as the error of an attempt whose process died, of a task that waited for too long, and of one
+#: that no worker knew.
+PROCESS_DIED: Final = "ProcessDied"
+TOO_OLD: Final = "Expired"
+NOBODY_KNEW: Final = "UnknownTask"
+
 _exhausted: list[Exhausted] = []
 _upkeep: list[Upkeep] = []
 _progress: list[Progress] = []
+#: What found no database in its last round, and has said so.
+_in_trouble: set[Upkeep] = set()
 
 
 def register(
@@ -45,6 +59,33 @@ def tell_exhausted(task: Task, attempts: int, status: int) -> None:
     """Tell that `task` was removed after `attempts` attempts, the last answered with `status` (see `Exhausted`)."""
     for hook in _exhausted:
         hook(task, attempts, status)
+    # Other ends are those of an attempt, which has its line.
+    if status == NO_ANSWER:
+        _log_end(task, attempts + 1, "dead", PROCESS_DIED)
+    elif status == EXPIRED:
+        _log_end(task, attempts, "dead", TOO_OLD)
+    elif status == UNKNOWN:
+        _log_end(task, attempts, "dead", NOBODY_KNEW)
+
+
+def tell_crash(task: Task, attempts: int) -> None:
+    """Tell that the process died which ran `task` alone, after `attempts` attempts that ended; it will run again."""
+    _log_end(task, attempts + 1, "retry", PROCESS_DIED)
+
+
+def _log_end(task: Task, attempt: int, outcome: str, error: str) -> None:
+    """Write the line of a task that gave no answer, once the open transaction has committed."""
+    write = partial(
+        log_task,
+        queue=task.queue,
+        task=task.name,
+        path=task.path,
+        attempt=attempt,
+        outcome=outcome,
+        error=error,
+        level=logging.WARNING,
+    )
+    transaction.on_commit(write, using=get_settings().database, robust=True)
 
 
 def run_upkeep() -> None:
@@ -54,9 +95,13 @@ def run_upkeep() -> None:
             hook()
         except Error as error:
             # Tables that are missing, a database that is not there: no fault of the code, and it may last.
-            logger.warning("regular upkeep failed and is tried again: %s", error)
+            if hook not in _in_trouble:
+                logger.warning("regular upkeep failed and is tried again: %s", error)
+            _in_trouble.add(hook)
         except Exception:
             logger.exception("regular upkeep failed and is tried again")
+        else:
+            _in_trouble.discard(hook)
 
 
 def ask_progress(task: Task) -> str:

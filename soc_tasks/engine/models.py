@@ -19,7 +19,7 @@ class QueuedTask(models.Model):
     name = ExactCharField(max_length=500)
     #: 0 waits, 1 is in a worker's hands, 2 ended (its name is kept until `due`), 3 waits for a process of its own.
     state = models.SmallIntegerField(db_default=0)
-    #: When it may run; 0: at once, past pause and rates.
+    #: When it may run; below 0: at once, past pause and rates, since somebody asked for that at the time it stands for.
     due = models.BigIntegerField()
     #: Id of the worker that has it.
     owner = models.BigIntegerField(null=True)
@@ -75,6 +75,8 @@ class QueueState(models.Model):
     #: Tasks a second that the queue was held to at `capped`, because it was idle or its target is overloaded.
     cap = models.FloatField(null=True)
     capped = models.BigIntegerField(db_default=0)
+    #: Seconds in which that doubles.
+    doubling = models.FloatField(db_default=1.0)
     #: When it was last purged.
     purged = models.BigIntegerField(null=True)
 

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from soc_tasks.engine.attempts import Dispatch, Job, make_attempt
+from soc_tasks.engine.attempts import TIMED_OUT_NAME, Dispatch, Job, log_attempt, make_attempt
 from soc_tasks.engine.clock import Clock
+from soc_tasks.engine.cutoff import cut_off
 from soc_tasks.engine.verdicts import TIMED_OUT
 from soc_tasks.values import Answer
 
@@ -24,7 +26,7 @@ from soc_tasks.values import Answer
 class _Seat:
     """A thread and what it runs."""
 
-    __slots__ = ("call", "job", "thread", "written_off")
+    __slots__ = ("call", "connections", "job", "thread", "written_off")
 
     def __init__(self) -> None:
         self.job: Job | None = None
@@ -32,6 +34,8 @@ class _Seat:
         self.call.acquire()
         self.written_off = False
         self.thread: threading.Thread | None = None
+        #: Django's, of this thread.
+        self.connections: list[BaseDatabaseWrapper] = []
 
 
 class Pool:
@@ -124,9 +128,11 @@ class Pool:
                 continue
             seat.written_off = True
             self._seats.remove(seat)
-            job.answer = Answer(status=TIMED_OUT)
+            job.answer = answer = Answer(status=TIMED_OUT)
             job.ended = self._clock.now()
             job.seconds = now - job.began
+            log_attempt(job, answer, TIMED_OUT_NAME)
+            cut_off(seat.thread, seat.connections)
             abandoned.append(job)
             self._start_one()
         return abandoned
@@ -155,7 +161,7 @@ class Pool:
     # What the threads do.
 
     def _work(self, seat: _Seat) -> None:
-        keep_connections()
+        seat.connections = keep_connections()
         jobs, done = self._jobs, self._done
         try:
             while not (self._closing or seat.written_off):
@@ -198,12 +204,19 @@ class Pool:
         seat.call.acquire()
 
 
-def keep_connections() -> None:
-    """Let this thread keep its database connections between requests; Django would close them after each task."""
+def keep_connections() -> list[BaseDatabaseWrapper]:
+    """Let this thread keep its database connections between requests; Django would close them after each task.
+
+    Returns:
+        The connections.
+    """
+    kept: list[BaseDatabaseWrapper] = []
     for alias in connections:
         connection = connections[alias]
+        kept.append(connection)
         if connection.settings_dict.get("OPTIONS", {}).get("pool"):
             # A pool hands connections out for each request, and refuses to have them kept.
             continue
         # A copy: other threads of this process (runserver's) are not to keep theirs.
         connection.settings_dict = {**connection.settings_dict, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    return kept

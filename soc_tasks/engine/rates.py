@@ -1,6 +1,7 @@
-"""How much of which queue may be claimed: pause, token bucket, concurrency. Pure arithmetic.
+"""How much of which queue may be claimed: pause, token bucket, concurrency, caps. Pure arithmetic.
 
-A queue without options takes everything. `due = 0` marks a task that is to run at once, past all of this.
+A queue without options takes everything, unless its target is overloaded. `due <= 0` marks a task that is to run at
+once, past all of this: it takes no token either, but counts among those that run.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from soc_tasks.engine.caps import TOP_RATE, bucket_size, count_tokens, pace_at, start_slowly, time_for
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.records import QueueView
 from soc_tasks.values import QueueOptions
 
-#: Bound of `due` for tasks that are to run at once.
+#: Bound of `due` for tasks that are to run at once; below it stands when that was asked for.
 AT_ONCE: Final = 0
+#: What a whole token may be short of, so that sums of floats are whole when they should be.
+ROUNDING: Final = 1e-6
 
 
 class Share(NamedTuple):
@@ -25,24 +29,41 @@ class Share(NamedTuple):
     most: int
 
 
-def burst_size(rate: float) -> int:
-    """Return how many tokens the bucket of a queue holds; Cloud Tasks derives it likewise, as far as is known."""
-    return max(10, math.ceil(rate / 5))
-
-
-def refill(view: QueueView, rate: float, now: int) -> float:
-    """Return the tokens that the bucket of a queue holds now."""
-    size = float(burst_size(rate))
-    if view.filled == 0:
-        return size
-    # A clock that was set back must neither drain the bucket nor fill it; the store then dates the bucket back as well.
-    return min(size, view.tokens + max(0, now - view.filled) * rate / SECOND)
-
-
-def is_limited(name: str, options: Mapping[str, QueueOptions]) -> bool:
-    """Tell whether a queue has a rate or a limit of tasks at one time."""
-    queue = options.get(name)
+def is_limited(view: QueueView, options: Mapping[str, QueueOptions]) -> bool:
+    """Tell whether there is a limit to what may be claimed of a queue."""
+    if view.cap is not None:
+        return True
+    queue = options.get(view.name)
     return queue is not None and (queue.rate_per_second is not None or queue.rate_max_concurrent is not None)
+
+
+def find_rate(view: QueueView, options: Mapping[str, QueueOptions]) -> float | None:
+    """Return the rate at which the bucket of a queue fills when nothing holds it; None: it needs no bucket."""
+    queue = options.get(view.name)
+    if queue is not None and queue.rate_per_second is not None:
+        return queue.rate_per_second
+    return None if view.cap is None else TOP_RATE
+
+
+def refill(view: QueueView, options: Mapping[str, QueueOptions], now: int) -> QueueView:
+    """Return the view of a queue as of `now`: its bucket filled, its cap begun if it was idle, or gone if it is over.
+
+    Args:
+        view: the queue, as it was kept.
+        options: the queues' options.
+        now: microseconds.
+    """
+    rate = find_rate(view, options)
+    if rate is None:
+        return view
+    # A clock that was set back must neither drain the bucket nor fill it, nor hold the queue until it has caught up.
+    view = view._replace(capped=min(view.capped, now))
+    if options.get(view.name, _PLAIN).rate_per_second is not None:
+        view = start_slowly(view, rate, now)
+    size = bucket_size(view, rate, now)
+    tokens = size if view.filled == 0 else min(size, view.tokens + count_tokens(view, rate, now))
+    over = view.cap is not None and pace_at(view, rate, now) >= rate
+    return view._replace(tokens=tokens, filled=now, cap=None if over else view.cap)
 
 
 def allot(
@@ -55,7 +76,7 @@ def allot(
     """Say how much may be claimed of each queue, at most `limit` of each.
 
     Args:
-        views: the queues that have waiting tasks.
+        views: the queues that have waiting tasks; of limited ones as of now (`refill`).
         limit: how many tasks are wanted in all.
         now: microseconds.
         options: the queues' options.
@@ -71,12 +92,12 @@ def allot(
         if view.paused:
             continue
         most = limit
-        if is_limited(view.name, options):
-            queue = options[view.name]
-            if queue.rate_per_second is not None:
-                most = min(most, int(refill(view, queue.rate_per_second, now)))
-            if queue.rate_max_concurrent is not None:
-                most = min(most, queue.rate_max_concurrent - running.get(view.name, 0))
+        if is_limited(view, options):
+            if find_rate(view, options) is not None:
+                most = min(most, int(view.tokens + ROUNDING))
+            together = options.get(view.name, _PLAIN).rate_max_concurrent
+            if together is not None:
+                most = min(most, together - running.get(view.name, 0))
         if most > 0:
             shares.append(Share(view.name, now, most))
     return shares
@@ -100,12 +121,22 @@ def next_moment(
         if view.paused:
             continue
         moment = view.due
-        queue = options.get(view.name) or QueueOptions(name=view.name)
-        if queue.rate_max_concurrent is not None and running.get(view.name, 0) >= queue.rate_max_concurrent:
-            continue
-        if queue.rate_per_second is not None:
-            missing = 1.0 - refill(view, queue.rate_per_second, now)
-            if missing > 0:
-                moment = max(moment, now + math.ceil(missing / queue.rate_per_second * SECOND))
+        if is_limited(view, options):
+            together = options.get(view.name, _PLAIN).rate_max_concurrent
+            if together is not None and running.get(view.name, 0) >= together:
+                continue
+            moment = max(moment, _next_token(view, options, now))
         moments.append(moment)
     return min(moments, default=None)
+
+
+def _next_token(view: QueueView, options: Mapping[str, QueueOptions], now: int) -> int:
+    """Return when the bucket of a queue holds a token, if not now; 0: now."""
+    full = refill(view, options, now)
+    rate = find_rate(full, options)
+    if rate is None or full.tokens + ROUNDING >= 1:
+        return 0
+    return now + math.ceil(time_for(1.0 - full.tokens, full, rate, now) * SECOND)
+
+
+_PLAIN: Final = QueueOptions(name="plain")

@@ -15,13 +15,15 @@ class TaskRecord:
 
     Args:
         task: the task; in lists without its body.
-        state: "waiting", "running", or "suspect" (its last process died; it waits to run alone).
+        state: "waiting", "running", "suspect" (its last process died; it waits to run alone), or "unknown" (it waits
+            for a worker that knows its URL or its function).
         due: when it may run next (aware).
         attempts: attempts that ended.
         responses: those that were answered.
         first_attempt: when the first one began, or None.
         status: HTTP status of the last answer; 504 where there was none in time; None before the first.
         crashes: how often in a row a process died while it ran nothing but this task.
+        unknown: since when no worker that took it knew it, or None.
     """
 
     task: Task
@@ -32,6 +34,7 @@ class TaskRecord:
     first_attempt: datetime | None = None
     status: int | None = None
     crashes: int = 0
+    unknown: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class QueueRecord:
         running: tasks in workers' hands.
         oldest: since when the oldest due task has been due (aware), or None.
         purged: when the queue was last purged (aware), or None.
+        pace: tasks a second that it is held to for a while: its target is overloaded, or it was idle; else None.
     """
 
     name: str
@@ -55,6 +59,7 @@ class QueueRecord:
     running: int = 0
     oldest: datetime | None = None
     purged: datetime | None = None
+    pace: float | None = None
 
 
 class WorkerRecord(NamedTuple):
@@ -73,8 +78,13 @@ class QueueView(NamedTuple):
     """What a claim must know of a queue that has waiting tasks."""
 
     name: str
-    #: When the first of its tasks is due; 0: one is to run at once, past pause and rates.
+    #: When the first of its tasks is due; 0 or less: one is to run at once, past pause and rates.
     due: int
-    paused: bool
-    tokens: float
-    filled: int
+    paused: bool = False
+    #: The bucket of one with a rate: how full it was at `filled`.
+    tokens: float = 0.0
+    filled: int = 0
+    #: Tasks a second that it was held to at `capped`, and the seconds in which that doubles; None: it is not held.
+    cap: float | None = None
+    capped: int = 0
+    doubling: float = 1.0

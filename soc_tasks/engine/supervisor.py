@@ -16,47 +16,41 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from django.db import connections
 from django.urls import get_resolver
 
-from soc_tasks.engine.dispatch import InProcessDispatcher
+from soc_tasks.conf import get_settings
+from soc_tasks.engine.attempts import Dispatch
+from soc_tasks.engine.children import (
+    FIRST_PAUSE,
+    LOOK,
+    RECYCLED,
+    SIGNALS,
+    STEADY,
+    Child,
+    be_child,
+    describe,
+    reap,
+    run_in_thread,
+    start_anew,
+)
+from soc_tasks.engine.dispatchers import make_dispatcher
+from soc_tasks.engine.ending import JITTER, MIB, NO_LIMITS, Limits, measure_memory
+from soc_tasks.engine.health import HealthFile
+from soc_tasks.engine.pulse import Beat
 from soc_tasks.engine.worker import Worker
+from soc_tasks.errors import ConfigurationError
 
 logger = logging.getLogger("soc_tasks.engine")
 
 #: Seconds beyond the grace period in which a process hands its leases back.
 HAND_BACK: Final = 5.0
-#: Seconds before a process that died is replaced; doubled each time, until one has lived for so long.
-FIRST_PAUSE, LONGEST_PAUSE, STEADY = 0.1, 5.0, 10.0
-#: Exit status of a process that wants to be replaced: no crash.
-RECYCLED: Final = 75
-#: What is kept from a child until it has handlers of its own.
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-#: Seconds between looks at what no signal and no pipe tells of.
-LOOK: Final = 1.0
-
-
-@dataclass(slots=True)
-class _Child:
-    """A worker process, or the place of one that is about to be replaced."""
-
-    pid: int = 0
-    reader: int = -1
-    ready: bool = False
-    pause: float = FIRST_PAUSE
-    start_at: float = 0.0
-    started: float = 0.0
-
-    def put_off(self, now: float) -> None:
-        """Have it started again, later each time."""
-        self.start_at = now + self.pause
-        self.pause = min(LONGEST_PAUSE, self.pause * 2)
+#: The variable that counts how often a single process has started itself anew.
+RESTARTS: Final = "SOC_TASKS_RESTARTS"
 
 
 class Supervisor:
@@ -71,7 +65,10 @@ class Supervisor:
         grace: seconds that running tasks get when stopped.
         ready: called when every process has begun to work.
         tell: called with a line about what is waited for, while `until_empty` waits.
-        restarts: whether this process may start its own command line anew, to get rid of a thread that hangs.
+        restarts: whether this process may start its own command line anew, to get rid of a thread that hangs, or
+            because it has come to a limit.
+        limits: after what a process is replaced.
+        health: the path of the file that tells how it is; None: none.
     """
 
     def __init__(
@@ -86,38 +83,75 @@ class Supervisor:
         ready: Callable[[], None] | None = None,
         tell: Callable[[str], None] | None = None,
         restarts: bool = False,
+        limits: Limits = NO_LIMITS,
+        health: str | None = None,
     ) -> None:
         self._restarts = restarts
+        self._limits = limits
+        self._health = None if health is None else HealthFile(health, get_settings().lease_seconds)
+        self._health_at = 0.0
+        self._replaced = int(os.environ.get(RESTARTS, "0"))
         self._options: dict[str, Any] = {
             "alias": alias,
             "threads": threads,
             "queues": queues,
             "until_empty": until_empty,
             "grace": grace,
+            "limits": limits,
         }
         self._tell = tell
         self._processes = processes if hasattr(os, "fork") else 1
         self._grace = grace
         self._ready = ready
         self._said_ready = False
-        self._children: list[_Child] = []
+        self._children: list[Child] = []
         self._signals = 0
         self._stopped_at: float | None = None
         self._stop_worker: Callable[[], None] | None = None
 
     def run(self) -> int:
-        """Run until stopped, or until nothing is left; return the exit status."""
-        # An error in the site's URLs or middleware shows here, once.
-        dispatch = InProcessDispatcher()
-        _ = get_resolver().url_patterns
-        handlers = self._catch_signals()
+        """Run until stopped, or until nothing is left; return the exit status.
+
+        Raises:
+            ConfigurationError: the health file cannot be written, or a limit cannot be kept.
+        """
+        if self._health is not None:
+            try:
+                self._health.write([], processes=self._processes, restarts=self._replaced)
+            except OSError as error:
+                raise ConfigurationError(f"The health file cannot be written: {error}.") from error
         try:
-            if self._processes == 1:
-                return self._work_here(dispatch, recycle=self._restarts)
-            return self._supervise(dispatch)
+            # An error in the settings, or in the site's URLs or middleware, shows here, once.
+            dispatch = make_dispatcher()
+            _ = get_resolver().url_patterns
+            self._check_limits()
+            handlers = self._catch_signals()
+            try:
+                if self._processes == 1:
+                    return self._work_here(dispatch)
+                return self._supervise(dispatch)
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
         finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            if self._health is not None:
+                self._health.remove()
+
+    def _check_limits(self) -> None:
+        if self._limits != NO_LIMITS and self._processes == 1 and not self._restarts:
+            raise ConfigurationError(
+                "One process cannot be replaced here: give more with --processes, or run this as a command of its own."
+            )
+        if self._limits.memory is None:
+            return
+        used = measure_memory()
+        if used is None:
+            raise ConfigurationError("This system does not tell how much memory a process holds.")
+        if used >= self._limits.memory * (1 - JITTER):
+            raise ConfigurationError(
+                f"The site alone takes {used // MIB} MiB when it is loaded; with a limit of "
+                f"{self._limits.memory // MIB} MiB, processes would be replaced without end."
+            )
 
     def stop(self) -> None:
         """End gracefully; the second time, at once."""
@@ -126,6 +160,8 @@ class Supervisor:
             self._stopped_at = time.monotonic()
         if self._stop_worker is not None:
             if self._signals > 1:
+                if self._health is not None:
+                    self._health.remove()
                 os._exit(1)
             self._stop_worker()
         for child in self._children:
@@ -136,18 +172,24 @@ class Supervisor:
     def _catch_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {number: signal.signal(number, lambda *_: self.stop()) for number in _SIGNALS}
+        return {number: signal.signal(number, lambda *_: self.stop()) for number in SIGNALS}
 
     # One process.
 
-    def _work_here(self, dispatch: InProcessDispatcher, *, recycle: bool) -> int:
-        worker = Worker(**self._options, dispatch=dispatch, ready=self._ready, recycle=recycle, tell=self._tell)
+    def _work_here(self, dispatch: Dispatch) -> int:
+        worker = Worker(**self._options, dispatch=dispatch, ready=self._ready, recycle=self._restarts, tell=self._tell)
         self._stop_worker = worker.stop
         if self._signals:
             worker.stop()
-        failed = _run_in_thread(worker, self._overdue)
-        if worker.recycled and self._stopped_at is None:
-            _start_anew()
+
+        def look() -> None:
+            self._said_ready = worker.pulse.ready
+            self._tell_health([(os.getpid(), worker.pulse.feel())])
+
+        failed = run_in_thread(worker, self._overdue, look)
+        if worker.ending.recycled and self._stopped_at is None:
+            os.environ[RESTARTS] = str(self._replaced + 1)
+            start_anew()
         return 1 if failed or worker.cut_off else 0
 
     def _overdue(self) -> bool:
@@ -155,9 +197,9 @@ class Supervisor:
 
     # Many processes.
 
-    def _supervise(self, dispatch: InProcessDispatcher) -> int:
+    def _supervise(self, dispatch: Dispatch) -> int:
         life_reader, life_writer = os.pipe()
-        self._children = [_Child() for _ in range(self._processes)]
+        self._children = [Child() for _ in range(self._processes)]
         status = 0
         try:
             while self._children:
@@ -166,8 +208,10 @@ class Supervisor:
                     if not child.pid and now >= child.start_at and self._stopped_at is None:
                         self._start(child, dispatch, life_reader, life_writer)
                 self._listen()
+                now = time.monotonic()
+                self._tell_health([(child.pid, child.feel(now)) for child in self._children if child.pid])
                 for child in list(self._children):
-                    if child.pid and (result := _reap(child.pid)) is not None:
+                    if child.pid and (result := reap(child.pid)) is not None:
                         status = max(status, self._note_end(child, result))
                     elif not child.pid and self._stopped_at is not None:
                         self._children.remove(child)
@@ -181,14 +225,13 @@ class Supervisor:
             os.close(life_reader)
         return status if self._signals < 2 else 1
 
-    def _start(self, child: _Child, dispatch: InProcessDispatcher, life_reader: int, life_writer: int) -> None:
+    def _start(self, child: Child, dispatch: Dispatch, life_reader: int, life_writer: int) -> None:
         connections.close_all()
         sys.stdout.flush()
         sys.stderr.flush()
-        child.ready = False
-        child.started = time.monotonic()
+        child.begin(time.monotonic())
         # Until the child has handlers of its own, it would act on a signal as if it were the supervisor.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             self._fork(child, dispatch, life_reader, life_writer)
         except OSError as error:
@@ -200,7 +243,7 @@ class Supervisor:
             # The signal came before there was a child to pass it on to.
             os.kill(child.pid, signal.SIGTERM)
 
-    def _fork(self, child: _Child, dispatch: InProcessDispatcher, life_reader: int, life_writer: int) -> None:
+    def _fork(self, child: Child, dispatch: Dispatch, life_reader: int, life_writer: int) -> None:
         reader, writer = os.pipe()
         try:
             pid = os.fork()
@@ -211,30 +254,10 @@ class Supervisor:
         if pid == 0:
             os.close(life_writer)
             # One of them speaks for all.
-            self._be_child(dispatch, life_reader, writer, self._tell if child is self._children[0] else None)
+            tell = self._tell if child is self._children[0] else None
+            be_child({**self._options, "dispatch": dispatch}, life_reader, writer, tell)
         os.close(writer)
         child.pid, child.reader = pid, reader
-
-    def _be_child(
-        self, dispatch: InProcessDispatcher, life_reader: int, writer: int, tell: Callable[[str], None] | None
-    ) -> NoReturn:
-        status = 1
-        try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            worker = Worker(**self._options, dispatch=dispatch, ready=lambda: _say(writer), recycle=True, tell=tell)
-            signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            threading.Thread(target=_outlive_nobody, args=(life_reader, worker), daemon=True).start()
-            failed = _run_in_thread(worker, lambda: False)
-            status = RECYCLED if worker.recycled else int(failed or worker.cut_off)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            # Nothing that the supervisor registered to be done at exit is this process's to do.
-            os._exit(status)
 
     def _listen(self) -> None:
         """Wait for children to become ready or to end."""
@@ -245,89 +268,51 @@ class Supervisor:
             waits.append(self._stopped_at + self._grace + HAND_BACK - now)
         found, _, _ = select.select(list(readers), [], [], max(0.0, min(waits)))
         for reader in found:
-            child = readers[reader]
-            if os.read(reader, 1):
-                child.ready = True
-            else:
-                os.close(reader)
-                child.reader = -1
+            readers[reader].listen(time.monotonic())
         if not self._said_ready and self._children and all(child.ready for child in self._children):
             self._said_ready = True
             if self._ready is not None:
                 self._ready()
 
-    def _note_end(self, child: _Child, result: int) -> int:
+    def _note_end(self, child: Child, result: int) -> int:
         """See to a child that ended; return the exit status that follows."""
-        if child.reader >= 0:
-            os.close(child.reader)
-        pid, child.pid, child.reader = child.pid, 0, -1
+        child.hang_up()
+        pid, child.pid = child.pid, 0
         if result == 0 or self._stopped_at is not None:
             self._children.remove(child)
             return 0 if result in {0, RECYCLED} else 1
         if result == RECYCLED:
             # It has said why.
+            self._replaced += 1
             return 0
         if not self._said_ready and result > 0:
             logger.error("worker process %d could not start", pid)
             self._children.remove(child)
             self.stop()
             return 1
-        logger.error("worker process %d ended with %s and is replaced", pid, _describe(result))
+        logger.error("worker process %d ended with %s and is replaced", pid, describe(result))
+        self._replaced += 1
         now = time.monotonic()
         if now - child.started > STEADY:
             child.pause = FIRST_PAUSE
         child.put_off(now)
         return 0
 
+    # Health.
 
-def _run_in_thread(worker: Worker, overdue: Callable[[], bool]) -> bool:
-    """Run a worker in a thread of its own, so that the main thread can take signals; tell whether it failed."""
-    failed = []
-
-    def work() -> None:
+    def _tell_health(self, beats: Sequence[tuple[int, Beat | None]]) -> None:
+        """Write the health file, every second."""
+        if self._health is None or (now := time.monotonic()) < self._health_at:
+            return
+        self._health_at = now + LOOK
         try:
-            worker.run()
-        except BaseException:
-            failed.append(True)
-            logger.exception("the worker failed")
-
-    thread = threading.Thread(target=work, name="soc_tasks-engine", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(LOOK)
-        if overdue():
-            return True
-    return bool(failed)
-
-
-def _start_anew() -> NoReturn:
-    """Replace this process by the same command: its threads end, and their connections."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
-
-
-def _outlive_nobody(life_reader: int, worker: Worker) -> None:
-    """Stop when the supervisor has ended: its end of the pipe is closed then."""
-    with suppress(OSError):
-        os.read(life_reader, 1)
-    worker.stop()
-
-
-def _say(writer: int) -> None:
-    with suppress(OSError):
-        os.write(writer, b"r")
-
-
-def _reap(pid: int) -> int | None:
-    """Return the exit code of a child that ended (negative: the signal), or None."""
-    try:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return 1
-    return os.waitstatus_to_exitcode(status) if ended else None
-
-
-def _describe(result: int) -> str:
-    return f"signal {signal.Signals(-result).name}" if result < 0 else f"status {result}"
+            self._health.write(
+                beats,
+                begun=self._said_ready,
+                draining=self._stopped_at is not None,
+                processes=self._processes,
+                restarts=self._replaced,
+            )
+        except OSError as error:
+            # Who checks it sees that it is old.
+            logger.warning("the health file cannot be written: %s", error)

@@ -6,7 +6,8 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from soc_tasks.conf import get_queues
-from soc_tasks.engine.backoff import busy_delay, is_exhausted, retry_delay
+from soc_tasks.engine.answers import OVERLOADED
+from soc_tasks.engine.backoff import LONGEST_RETRY_AFTER, busy_delay, is_exhausted, retry_delay, unknown_delay
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.store.rows import Leased
 from soc_tasks.values import DEFAULT_RETRY, MAX_SECONDS, Answer, RetryOptions
@@ -15,10 +16,13 @@ from soc_tasks.values import DEFAULT_RETRY, MAX_SECONDS, Answer, RetryOptions
 NO_ANSWER: Final = 0
 #: What is told where a task waited for too long to be tried (again).
 EXPIRED: Final = -1
+#: What is told where no worker knew a task for too long.
+UNKNOWN: Final = -2
 #: What is noted where an attempt ran past its deadline.
 TIMED_OUT: Final = 504
 
-
+#: Seconds for which a task that no worker knows waits for one that does (ours: a deploy of new code takes less).
+UNKNOWN_FOR: Final = 86400
 #: Seconds after which a task is tried again whose end could not be written.
 PUT_OFF: Final = 60
 
@@ -30,6 +34,8 @@ class Outcome(Enum):
     RETRY = auto()
     #: It ran into another attempt: later, with all that is known of it; a suspect stays one.
     BUSY = auto()
+    #: This site does not know its URL or its function: later, uncounted, for a worker of a newer release.
+    UNKNOWN = auto()
     EXHAUSTED = auto()
     #: It was claimed and not run, or cut short by the end of the process: back as it was.
     RETURNED = auto()
@@ -46,6 +52,14 @@ class Verdict(NamedTuple):
     first_attempt: int | None = None
     status: int | None = None
     busy: int = 0
+    unknown: int | None = None
+    #: How long the attempt took.
+    seconds: float = 0.0
+
+    @property
+    def is_overload(self) -> bool:
+        """Tell whether the answer asks for the whole queue to be slowed down."""
+        return self.status in OVERLOADED and self.outcome in {Outcome.RETRY, Outcome.EXHAUSTED}
 
 
 def retry_options(leased: Leased) -> RetryOptions:
@@ -75,23 +89,48 @@ def judge(leased: Leased, answer: Answer, started: int, now: int) -> Verdict:
     if answer.outcome == "busy":
         busy = leased.busy + 1
         return Verdict(leased, Outcome.BUSY, due=now + round(busy_delay(busy) * SECOND), busy=busy)
+    if answer.outcome == "unknown":
+        return _judge_unknown(leased, now)
     attempts = leased.attempts + 1
     first = leased.first_attempt or started
     options = retry_options(leased)
+    seconds = max(0, now - started) / SECOND
     # As of its start: that is what the view was told, which keeps the letter of a last attempt.
     if is_exhausted(attempts, first, started, options):
-        return Verdict(leased, Outcome.EXHAUSTED, attempts=attempts, status=answer.status)
-    delay = retry_delay(attempts, options) if answer.countdown is None else min(max(0.0, answer.countdown), MAX_SECONDS)
+        return Verdict(leased, Outcome.EXHAUSTED, attempts=attempts, status=answer.status, seconds=seconds)
     return Verdict(
         leased,
         Outcome.RETRY,
-        due=now + round(delay * SECOND),
+        due=_next_try(leased, answer, attempts, options, now),
         attempts=attempts,
         # An attempt that was abandoned had no response (Cloud Tasks counts likewise).
         responses=leased.responses + (answer.status != TIMED_OUT),
         first_attempt=first,
         status=answer.status,
+        seconds=seconds,
     )
+
+
+def _next_try(leased: Leased, answer: Answer, attempts: int, options: RetryOptions, now: int) -> int:
+    """Return when a task that failed `now` is tried again."""
+    if answer.countdown is not None:
+        return now + round(min(max(0.0, answer.countdown), MAX_SECONDS) * SECOND)
+    # One that was to run at once is tried again as from that call (Cloud Tasks v2, RunTask), but not before now; a
+    # call that is yet to come was made before the clock was set back.
+    since = min(-leased.due, now) if leased.due < 0 else now
+    due = max(now, since + round(retry_delay(attempts, options) * SECOND))
+    if answer.retry_after is None:
+        return due
+    return max(due, now + round(min(max(0.0, answer.retry_after), LONGEST_RETRY_AFTER) * SECOND))
+
+
+def _judge_unknown(leased: Leased, now: int) -> Verdict:
+    """Decide what becomes of a task that this site does not know: it was no attempt."""
+    since = leased.unknown or now
+    if now - since >= UNKNOWN_FOR * SECOND:
+        return Verdict(leased, Outcome.EXHAUSTED, attempts=leased.attempts, status=UNKNOWN)
+    delay = unknown_delay((now - since) / SECOND)
+    return Verdict(leased, Outcome.UNKNOWN, due=now + round(delay * SECOND), unknown=since)
 
 
 def put_off(leased: Leased, now: int) -> Verdict:

@@ -124,6 +124,9 @@ class Worker:
                 self.run()
             except BaseException as error:
                 errors.append(error)
+            finally:
+                # Upkeep looks for outboxes on every alias.
+                connections.close_all()
 
         thread = threading.Thread(target=work, name="soc_tasks-engine")
         thread.start()
@@ -193,6 +196,8 @@ class Worker:
             self.store.release_unknown(self._caretaker.worker, known)
         if self._caretaker.care():
             self._suspects.look_soon()
+        if self._caretaker.holds:
+            return
         if self._suspects.alone and self._verdicts:
             # The one that ran alone has answered; the next one may go at once.
             self._exchange(0)
@@ -247,7 +252,7 @@ class Worker:
 
     def _room(self, now: float) -> int:
         """Return how many tasks may be claimed now."""
-        if self._stop.is_set() or self._suspects.making_room:
+        if self._stop.is_set() or self._suspects.making_room or self._caretaker.holds:
             return 0
         flying = len(self._in_flight)
         return self._recycling.fit(self._pace.room(flying, now), flying)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from django.db import Error, connections
 
@@ -45,10 +45,11 @@ def keep_lease(iteration: str, shard: int, owner: str, deadline: float) -> Itera
 
 
 def _renew(iteration: str, shard: int, owner: str, lease: float, deadline: float, ended: threading.Event) -> None:
+    state = get_state()
     try:
         while not ended.is_set() and time.monotonic() < deadline:
             try:
-                if not get_state().renew_lease(iteration, shard, owner, datetime.now(UTC) + timedelta(seconds=lease)):
+                if not state.renew_lease(iteration, shard, owner, state.now() + timedelta(seconds=lease)):
                     return
             except Error:
                 # The lease may end then; the fence decides, this only saves work.

@@ -16,7 +16,8 @@ from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
 from soc_tasks.logic.plans import Plan, Source, make_source
 from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
 from soc_tasks.state import get_state
-from soc_tasks.state.base import IterationRecord, ShardRecord
+from soc_tasks.state.base import BusyError, IterationRecord, ShardRecord
+from soc_tasks.state.locks import is_lock_error
 from soc_tasks.values import META_HEADER, Task
 
 
@@ -46,6 +47,7 @@ def start_run(
     Raises:
         FatalTaskError: the context asks for something that is not there or not allowed.
         ConfigurationError: atomic, but entities, state and queue are not on one alias.
+        BusyError: another delivery of the same start is in the way.
     """
     source = make_source(plan, context)
     if plan.atomic:
@@ -66,10 +68,15 @@ def start_run(
     )
     shard = ShardRecord(iteration=start_id, index=0, context=record.options["context"])
     state = get_state()
-    with state.atomic():
-        if not state.create_iteration(record, [shard]):
-            return False
-        enqueue_slice(record, shard)
+    try:
+        with state.atomic():
+            if not state.create_iteration(record, [shard]):
+                return False
+            enqueue_slice(record, shard)
+    except Exception as error:
+        if is_lock_error(error):
+            raise BusyError(str(error)) from error
+        raise
     return True
 
 
@@ -144,7 +151,7 @@ def _repeat(iteration: IterationRecord, seconds: float) -> None:
 
 def _submit(iteration: IterationRecord, meta: Meta, body: bytes, countdown: float | None, name: str) -> None:
     inherited = Inherited.from_dict(iteration.options["inherited"])
-    now = datetime.now(UTC)
+    now = get_backend().now()
     task = Task(
         queue=inherited.queue,
         name=name,

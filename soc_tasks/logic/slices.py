@@ -12,12 +12,13 @@ still stands. The owner of the lease alone decides the cursor.
 from __future__ import annotations
 
 import logging
+import random
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
@@ -28,9 +29,15 @@ from soc_tasks.logic.runs import enqueue_slice, finish_shard
 from soc_tasks.meta import Inherited, SliceMessage
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
+from soc_tasks.state.locks import is_lock_error, was_undone
 from soc_tasks.values import DEFAULT_RETRY
 
 logger = logging.getLogger("soc_tasks")
+
+#: How often a batch that is done is written down where the database undoes that, and seconds before the second time,
+#: at most; doubled each time.
+TRIES: Final = 6
+FIRST_PAUSE: Final = 0.01
 
 #: Runs the view on one batch: entities, context (editable).
 Process = Callable[[list[Any], dict[str, Any]], None]
@@ -38,6 +45,10 @@ Process = Callable[[list[Any], dict[str, Any]], None]
 
 class EarlySliceError(Exception):
     """The delivery is ahead of the shard; it must come again."""
+
+
+class LeaseLostError(ShardBusyError):
+    """Another delivery has the shard by now."""
 
 
 class HandedOverError(Exception):
@@ -99,7 +110,8 @@ def run_slice(
         Whether it did anything; False for a delivery that is out of date.
 
     Raises:
-        ShardBusyError: the shard is locked or leased elsewhere, or the lease was lost.
+        ShardBusyError: the shard is locked or leased elsewhere, the lease was lost, or the database undid the
+            transaction.
         EarlySliceError: the shard is not yet at this step.
         HandedOverError: a batch failed after progress; its cause is the view's exception.
         Exception: what the view raised, where the slice made no progress.
@@ -112,6 +124,8 @@ def run_slice(
     except Exception as error:
         if is_fatal(error):
             raise
+        if run.was_in_the_way(error):
+            raise ShardBusyError(describe(error)) from error
         if run.progressed and run.hand_over_after(error):
             raise HandedOverError from error
         run.note_failure(error)
@@ -130,6 +144,10 @@ class _Run:
         self.state = get_state()
         self.source: Source | None = None
         self.repeats = True
+        #: What the view raised.
+        self.failure: Exception | None = None
+        #: Whether to wait for whoever holds the shard.
+        self.waits = not plan.atomic
 
     def run(self) -> bool:
         raise NotImplementedError
@@ -165,6 +183,9 @@ class _Run:
             self.process(step.entities, context)
         except DoNotRepeatException:
             self.repeats = False
+        except Exception as error:
+            self.failure = error
+            raise
         try:
             return payloads.dumps(context, "context")
         except PayloadError as error:
@@ -178,7 +199,7 @@ class _Run:
         shard.context = context
         shard.attempts = 0
         shard.error = ""
-        shard.progressed_at = datetime.now(UTC)
+        shard.progressed_at = self.state.now()
         if not self.repeats and iteration.options.get("repeats", True):
             iteration.options["repeats"] = False
             self.state.save_options(iteration)
@@ -211,7 +232,7 @@ class _Run:
             return False
 
     def _hand_over_after(self, error: Exception) -> bool:
-        with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
+        with self.state.locked_shard(self.message.iteration, self.message.shard, wait=self.waits) as shard:
             iteration = self.judge(shard) if self.holds(shard) else None
             if shard is None or iteration is None:
                 return False
@@ -223,7 +244,7 @@ class _Run:
     def note_failure(self, error: Exception) -> None:
         """Count a failure without progress, and give the lease back."""
         try:
-            with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
+            with self.state.locked_shard(self.message.iteration, self.message.shard, wait=self.waits) as shard:
                 if shard is None or not self.holds(shard):
                     return
                 shard.attempts += 1
@@ -232,6 +253,15 @@ class _Run:
                 self.state.save_shard(shard)
         except ShardBusyError:
             logger.warning("could not note a failure of iteration %s; its lease ends by itself", self.message.iteration)
+
+    def was_in_the_way(self, error: Exception) -> bool:
+        """Tell whether the slice failed of others, and not of what it does.
+
+        The view of an atomic batch may be a victim as well; a lock that it waits for in vain may be its own.
+        """
+        if error is self.failure:
+            return self.plan.atomic and was_undone(error)
+        return is_lock_error(error)
 
     def holds(self, shard: ShardRecord | None) -> bool:
         """Tell whether this delivery still has the shard."""
@@ -269,7 +299,7 @@ class _LeasedRun(_Run):
             iteration = self.judge(shard)
             if shard is None or iteration is None:
                 return False
-            if shard.owner and _is_alive(shard.until):
+            if shard.owner and _is_alive(shard.until, self.state.now()):
                 raise ShardBusyError("another delivery has leased the shard")
             self.take_lease(shard)
             self.state.save_shard(shard)
@@ -277,24 +307,48 @@ class _LeasedRun(_Run):
             while True:
                 step = self.fetch(shard, iteration)
                 context = self.call(step, shard)
-                with self.state.locked_shard(self.message.iteration, self.message.shard) as current:
-                    if current is None or not self.holds(current):
-                        # 200 would delete the message that the new owner depends on.
-                        raise ShardBusyError("the lease of the shard was lost")
-                    iteration = self.state.get_iteration(self.message.iteration)
-                    if iteration is None:
-                        return self.progressed
-                    self.take_lease(current)
-                    goes_on = self.advance(current, iteration, step, context)
+                shard, iteration, goes_on = self.write_down(step, context)
+                if iteration is None:
+                    return self.progressed
                 self.progressed = True
                 if not goes_on:
                     return True
-                shard = current
+
+    def write_down(self, step: _Step, context: str) -> tuple[ShardRecord, IterationRecord | None, bool]:
+        """Advance past a batch that is done, whoever is in the way: it would be done again otherwise.
+
+        Returns:
+            The shard, the iteration if it is still there, and whether the slice goes on.
+        """
+        pause = FIRST_PAUSE
+        for _ in range(TRIES - 1):
+            try:
+                return self._write_down(step, context)
+            except LeaseLostError:
+                raise
+            except Exception as error:
+                if not (isinstance(error, ShardBusyError) or is_lock_error(error)):
+                    raise
+            # By chance, or the same two would meet again.
+            time.sleep(pause * random.random())
+            pause *= 2
+        return self._write_down(step, context)
+
+    def _write_down(self, step: _Step, context: str) -> tuple[ShardRecord, IterationRecord | None, bool]:
+        with self.state.locked_shard(self.message.iteration, self.message.shard, wait=True) as shard:
+            if shard is None or not self.holds(shard):
+                # 200 would delete the message that the new owner depends on.
+                raise LeaseLostError("the lease of the shard was lost")
+            iteration = self.state.get_iteration(self.message.iteration)
+            if iteration is None:
+                return shard, None, False
+            self.take_lease(shard)
+            return shard, iteration, self.advance(shard, iteration, step, context)
 
     def take_lease(self, shard: ShardRecord) -> None:
         """Own the shard until the lease ends."""
         shard.owner = self.owner
-        shard.until = datetime.now(UTC) + timedelta(seconds=get_settings().lease_seconds)
+        shard.until = self.state.now() + timedelta(seconds=get_settings().lease_seconds)
 
     def holds(self, shard: ShardRecord | None) -> bool:
         """Tell whether the lease still stands."""
@@ -313,7 +367,6 @@ def _first_backoff(iteration: IterationRecord) -> float:
     return (inherited.retry.over(base) if inherited.retry is not None else base).min_backoff or 0.0
 
 
-def _is_alive(until: datetime | None) -> bool:
+def _is_alive(until: datetime | None, now: datetime) -> bool:
     """Tell whether a lease that ends at `until` stands; one that is longer than leases are is of a clock set back."""
-    now = datetime.now(UTC)
     return until is not None and now < until <= now + timedelta(seconds=get_settings().lease_seconds + 1)

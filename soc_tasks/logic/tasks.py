@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from soc_tasks.backends import get_backend
@@ -155,7 +155,7 @@ def build_task(request: TaskRequest, queue: str, **meta: Any) -> tuple[Task, Tas
     headers = _check_headers(request.headers)
     retry = _check_retry(request.retry_options, target.options.max_attempts)
     _check_deadline(request.dispatch_deadline)
-    now = datetime.now(UTC)
+    now = get_backend().now()
     eta = _find_eta(request.countdown, request.eta, now)
     start_id = make_start_id()
     options = (headers, retry, request.dispatch_deadline, request.service, request.version, request.instance)

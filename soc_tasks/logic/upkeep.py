@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from soc_tasks.errors import EnqueueError, TaskAlreadyExistsError
@@ -26,7 +26,7 @@ def reissue_stuck() -> int:
     """
     state, count = get_state(), 0
     with state.atomic():
-        shards = state.touch_stuck_shards(datetime.now(UTC) - STUCK_AFTER, STUCK_AT_ONCE)
+        shards = state.touch_stuck_shards(state.now() - STUCK_AFTER, STUCK_AT_ONCE)
     for shard in shards:
         iteration = state.get_iteration(shard.iteration)
         if iteration is None:

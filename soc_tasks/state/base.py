@@ -10,15 +10,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from soc_tasks.meta import read_meta
 from soc_tasks.values import Task
 
 
-class ShardBusyError(Exception):
-    """The shard is locked by another delivery; try again soon."""
+class BusyError(Exception):
+    """Another delivery is in the way; try again soon. It was no attempt."""
+
+
+class ShardBusyError(BusyError):
+    """The shard is locked by another delivery, or the database undid the slice to let others go on."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,6 +126,10 @@ class BaseState(ABC):
     def atomic(self) -> AbstractContextManager[Any]:
         """Open a transaction on the state."""
 
+    def now(self) -> datetime:
+        """Return the time by which leases and progress are judged: the same for all who share this state."""
+        return datetime.now(UTC)
+
     def make_breather(self) -> Callable[[], None]:
         """Return what a run of long transactions calls between two of them, so that others come to write."""
         return _breathe_never
@@ -179,8 +187,15 @@ class BaseState(ABC):
         """Hold all shards of an iteration until the transaction ends."""
 
     @abstractmethod
-    def locked_shard(self, iteration_id: str, index: int) -> AbstractContextManager[ShardRecord | None]:
+    def locked_shard(
+        self, iteration_id: str, index: int, *, wait: bool = False
+    ) -> AbstractContextManager[ShardRecord | None]:
         """Open a transaction that holds the shard; None where there is no such shard.
+
+        Args:
+            iteration_id, index: which shard.
+            wait: whether to wait for whoever holds it: for deliveries that have leased it, which others hold but for a
+                moment.
 
         Raises:
             ShardBusyError: another delivery holds it.
@@ -256,9 +271,15 @@ class BaseState(ABC):
         Args:
             task: the task.
             attempts: attempts that were answered, or ran out of time.
-            status: HTTP status of the last one; 504: it ran out of time; 0: its process died; -1: it waited too long.
+            status: HTTP status of the last one; 504: it ran out of time; 0: its process died; -1: it waited too long;
+                -2: no worker knew what it calls, for a day.
         """
         kind, error = {
+            -2: (
+                "UnknownTask",
+                f"No worker that took it within 24 hours knew {task.path}, or the function that it calls. Bring that "
+                "back, or deploy it to the workers, then retry this task; or discard it.",
+            ),
             -1: ("Expired", "It waited for as long as tasks are kept (RETENTION_DAYS)."),
             0: ("ProcessDied", f"Its process died while it ran this task alone; {attempts} attempts had ended before."),
             504: ("DeadlineExceeded", f"The last of {attempts} attempts gave no answer within its deadline."),

@@ -17,11 +17,14 @@ from django.db import OperationalError, connections, transaction
 from django.db.models import F, Q
 
 from soc_tasks.conf import get_settings
+from soc_tasks.engine.clock import from_micros
+from soc_tasks.engine.store import get_store
 from soc_tasks.meta import read_meta
 from soc_tasks.models import DeadLetterRow, IterationRow, ReceiptRow, ShardRow
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.breather import SqliteBreather
 from soc_tasks.state.django_outbox import DjangoOutbox
+from soc_tasks.state.locks import is_lock_error
 from soc_tasks.state.rows import insert_or_ignore, read_task, spell_out, write_task
 
 logger = logging.getLogger("soc_tasks")
@@ -64,18 +67,6 @@ def _read_letter(row: DeadLetterRow) -> DeadLetter:
     )
 
 
-def _is_lock_error(error: OperationalError) -> bool:
-    """Tell a lock that somebody else holds from a database that is broken or gone."""
-    cause = error.__cause__
-    if getattr(cause, "sqlstate", None) is not None:
-        # lock_not_available, deadlock_detected, serialization_failure
-        return cause.sqlstate in ("55P03", "40P01", "40001")  # type: ignore[union-attr]
-    if error.args and isinstance(error.args[0], int):
-        # MySQL and MariaDB: lock wait timeout, deadlock, NOWAIT
-        return error.args[0] in (1205, 1213, 3572)
-    return "locked" in str(error) or "busy" in str(error)
-
-
 class DjangoState(DjangoOutbox, BaseState):
     """Keeps records in the tables of soc_tasks.models."""
 
@@ -86,6 +77,10 @@ class DjangoState(DjangoOutbox, BaseState):
     def atomic(self) -> AbstractContextManager[Any]:
         """Open a transaction on `DATABASE`."""
         return transaction.atomic(using=self.alias)
+
+    def now(self) -> datetime:
+        """Return the time by the database's clock, where the machines that share it may have others."""
+        return from_micros(get_store(self.alias).clock.now())
 
     def make_breather(self) -> Callable[[], None]:
         """Return the pauses that SQLite's writers need; other databases queue them by themselves."""
@@ -214,23 +209,23 @@ class DjangoState(DjangoOutbox, BaseState):
             rows.update(owner=F("owner"))
 
     @contextmanager
-    def locked_shard(self, iteration_id: str, index: int) -> Iterator[ShardRecord | None]:
+    def locked_shard(self, iteration_id: str, index: int, *, wait: bool = False) -> Iterator[ShardRecord | None]:
         """Open a transaction that holds the shard's row."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(self.atomic())
-                row = self._lock_shard(iteration_id, index)
+                row = self._lock_shard(iteration_id, index, wait)
             except OperationalError as error:
-                if not _is_lock_error(error):
+                if not is_lock_error(error):
                     raise
                 raise ShardBusyError(str(error)) from error
             yield None if row is None else _read_shard(row)
 
-    def _lock_shard(self, iteration_id: str, index: int) -> ShardRow | None:
+    def _lock_shard(self, iteration_id: str, index: int, wait: bool) -> ShardRow | None:
         rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id, index=index)
         features = connections[self.alias].features
         if features.has_select_for_update:
-            rows = rows.select_for_update(nowait=features.has_select_for_update_nowait)
+            rows = rows.select_for_update(nowait=not wait and features.has_select_for_update_nowait)
         elif not rows.update(owner=F("owner")):
             return None
         return rows.first()
@@ -244,12 +239,12 @@ class DjangoState(DjangoOutbox, BaseState):
     def resume_shards(self, iteration_id: str) -> list[ShardRecord]:
         """Set the shards that are not done running again."""
         rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).exclude(status="done")
-        rows.update(status="running", epoch=F("epoch") + 1, attempts=0, error="", progressed_at=datetime.now(UTC))
+        rows.update(status="running", epoch=F("epoch") + 1, attempts=0, error="", progressed_at=self.now())
         return [_read_shard(row) for row in rows.order_by("index")]
 
     def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
         """Return running shards without progress, in the open transaction."""
-        now = datetime.now(UTC)
+        now = self.now()
         rows = ShardRow.objects.using(self.alias).filter(
             Q(until=None) | Q(until__lt=now),
             Q(progressed_at__lt=before) | Q(progressed_at=None, iteration__created__lt=before),

@@ -19,6 +19,8 @@ from django.views.decorators.csrf import csrf_exempt
 from soc_tasks.conf import get_settings
 from soc_tasks.logic.current import current_cron, current_task
 from soc_tasks.values import DELIVERY_KEY, Delivery, TaskInfo
+from soc_tasks.views import responses
+from soc_tasks.views.signed import BROKEN_OFF, judge_signed
 
 logger = logging.getLogger("soc_tasks")
 
@@ -92,9 +94,12 @@ def as_check(check: Callable[[HttpRequest], bool]) -> Check:
 def find_delivery(request: HttpRequest) -> Delivery | None:
     """Return the proof of a call by the embedded engine or the test tools, or None.
 
-    It is an object in the WSGI environ: a network client can only set strings there.
+    In process it is an object in the WSGI environ: a network client can only set strings there. By HTTP it is made of
+    headers that are signed.
     """
     delivery = request.META.get(DELIVERY_KEY)
+    if not isinstance(delivery, Delivery):
+        delivery = judge_signed(request)
     return delivery if isinstance(delivery, Delivery) else None
 
 
@@ -172,13 +177,21 @@ def forbid() -> HttpResponse:
     return HttpResponseForbidden()
 
 
+def turn_away(request: HttpRequest) -> HttpResponse:
+    """Return the answer to a request that a check did not let in: 403, or for a genuine call what is wrong with it."""
+    verdict = judge_signed(request)
+    if verdict == BROKEN_OFF:
+        return responses.RETRY.to_response()
+    return HttpResponse(status=verdict) if isinstance(verdict, int) else forbid()
+
+
 def _guard(access: Check) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         @csrf_exempt
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if not access(request):
-                return forbid()
+                return turn_away(request)
             task_token = current_task.set(plain_info(request))
             cron_token = current_cron.set(from_cron(request))
             try:

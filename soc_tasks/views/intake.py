@@ -5,13 +5,14 @@
 3. access refused: 403
 4. not made by the queue: the task is queued, 202
 5. body shorter than announced: 500; no form of ours: a dead letter, 200
+
+A call of the engine by HTTP proves itself by its headers at 3, and its body is read there, to be compared with them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.conf import settings as django_settings
 from django.core.handlers.wsgi import get_script_name
 from django.http import HttpRequest, HttpResponse, RawPostDataException, UnreadablePostError
 from django.utils.encoding import iri_to_uri
@@ -20,7 +21,8 @@ from soc_tasks.errors import PayloadError
 from soc_tasks.logic import forms
 from soc_tasks.meta import Inherited, Meta
 from soc_tasks.values import META_HEADER, Delivery, Task, TaskInfo
-from soc_tasks.views.access import Check, find_delivery, forbid, from_cron, from_queue, plain_info
+from soc_tasks.views.access import Check, find_delivery, from_cron, from_queue, plain_info, turn_away
+from soc_tasks.views.signed import judge_length
 
 
 class BadInputError(Exception):
@@ -48,26 +50,14 @@ def refuse(request: HttpRequest, access: Check) -> HttpResponse | None:
     """Return the answer to a request that is not even read, or None where it is let in."""
     if request.method != "POST" and not (request.method == "GET" and from_cron(request)):
         return HttpResponse(status=405, headers={"Allow": "POST"})
-    status = _judge_length(request.META.get("CONTENT_LENGTH", ""))
+    status = judge_length(request)
     if status:
         return HttpResponse(status=status)
     if access(request):
         return None
     # A slice, and a start that a session or cron was admitted to make, rest on the queue alone.
     meta = _peek(request) if from_queue(request) else None
-    return None if meta is not None and (meta.slice is not None or meta.admitted) else forbid()
-
-
-def _judge_length(text: str) -> int | None:
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        return 400
-    most = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    # int() of a text of thousands of digits would be refused; a length of over 18 digits is too long in any case.
-    if len(text) > 18 or (most is not None and int(text) > most):
-        return 413
-    return None
+    return None if meta is not None and (meta.slice is not None or meta.admitted) else turn_away(request)
 
 
 def _peek(request: HttpRequest) -> Meta | None:

@@ -12,7 +12,7 @@ no status for "failed for good"). 503 and 429 would slow the whole queue down, s
 | SingularTaskFailure                                   | retry     | 408    |
 | any other exception, or any other response            | retry     | 500    |
 | the dead letter could not be written                  | retry     | 500    |
-| the shard is locked or leased elsewhere               | busy      | 500    |
+| others hold the shard or the receipt (or a deadlock)  | busy      | 500    |
 | an atomic task that ran before                        | duplicate | 200    |
 | a slice that was run before, or of an ended iteration | stale     | 200    |
 | started by a session or by cron                       | started   | 202    |

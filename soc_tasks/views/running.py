@@ -9,14 +9,15 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.http import HttpRequest, HttpResponse
 
-from soc_tasks import signals
+from soc_tasks import logs, signals
 from soc_tasks.logic.current import current_task
 from soc_tasks.logic.slices import EarlySliceError, HandedOverError, describe
 from soc_tasks.state import get_state
-from soc_tasks.state.base import DeadLetter, ShardBusyError
+from soc_tasks.state.base import BusyError, DeadLetter
+from soc_tasks.state.locks import is_lock_error
 from soc_tasks.values import COUNTDOWN_HEADER, Delivery, TaskInfo
 from soc_tasks.views import responses
 from soc_tasks.views.intake import rebuild_task
@@ -81,16 +82,22 @@ def run_once(info: TaskInfo, work: Callable[[], None], *, atomic: bool, using: s
 
     Raises:
         DuplicateError: it ran before.
+        BusyError: others hold what it needs before it begins, its receipt say, which another delivery is writing.
         Exception: what `work` raised, after all was rolled back.
     """
     alias = using or get_state().alias or "default"
     # The receipt's alias first, so that it commits last: if another fails to commit, there is no receipt.
     aliases = [alias] * atomic + [name for name in atomic_aliases() if not (atomic and name == alias)]
     with ExitStack() as stack:
-        for name in aliases:
-            stack.enter_context(transaction.atomic(using=name))
-        if atomic and not get_state().claim_receipt(info.start_id, alias):
-            raise DuplicateError
+        try:
+            for name in aliases:
+                stack.enter_context(transaction.atomic(using=name))
+            if atomic and not get_state().claim_receipt(info.start_id, alias):
+                raise DuplicateError
+        except OperationalError as error:
+            if is_lock_error(error):
+                raise BusyError(str(error)) from error
+            raise
         work()
         for name in aliases:
             if transaction.get_rollback(using=name):
@@ -134,15 +141,32 @@ def run(
         current_task.reset(token)
     if error is not None and delivery is not None and outcome.name in ("retry", "dead"):
         delivery.failures.append(error.__cause__ if isinstance(error, HandedOverError) and error.__cause__ else error)
+    seconds = time.perf_counter() - started
     signals.task_finished.send_robust(
-        sender=view,
-        task=info,
+        sender=view, task=info, outcome=outcome.name, status=outcome.status, seconds=seconds, error=error
+    )
+    if delivery is not None and delivery.outcomes is not None:
+        # The engine writes the line, as it does for views that are none of ours and for attempts that never answer.
+        delivery.outcomes.append(outcome.name)
+    else:
+        _log_finished(request, info, outcome, seconds, error)
+    return outcome.to_response(countdown)
+
+
+def _log_finished(
+    request: HttpRequest, info: TaskInfo, outcome: Outcome, seconds: float, error: Exception | None
+) -> None:
+    logs.log_task(
+        queue=info.queue,
+        task=info.name,
+        path=request.path,
+        attempt=info.retry_count + 1,
         outcome=outcome.name,
         status=outcome.status,
-        seconds=time.perf_counter() - started,
-        error=error,
+        seconds=seconds,
+        wait=None if info.eta is None else time.time() - seconds - info.eta.timestamp(),
+        error=None if error is None else logs.name_error(error),
     )
-    return outcome.to_response(countdown)
 
 
 def _judge(
@@ -151,7 +175,7 @@ def _judge(
     """Return the outcome of an exception, and the countdown that a repeating view asked for."""
     if isinstance(error, DuplicateError):
         return responses.DUPLICATE, None
-    if isinstance(error, ShardBusyError):
+    if isinstance(error, BusyError):
         logger.debug("task %s of queue %s is busy: %s", info.name, info.queue, error)
         return responses.BUSY, None
     if isinstance(error, EarlySliceError):

@@ -99,6 +99,14 @@ class TestContract:
         with pytest.raises(NotSupportedError):
             backend.submit([make_task(service="elsewhere")], None)
 
+    def test_tasks_for_a_service_that_is_known_are_taken(self, backend, settings):
+        settings.SOC_TASKS = {**settings.SOC_TASKS, "SERVICES": {"mail": "https://mail.example"}}
+        backend.submit([make_task(name="there", service="mail")], None)
+        assert backend.get_task("default", "there").task.service == "mail"
+        for fields in ({"service": "other"}, {"service": "mail", "version": "1"}, {"instance": "1"}):
+            with pytest.raises(NotSupportedError, match=r"SERVICES|cloud_tasks"):
+                backend.submit([make_task(**fields)], None)
+
     def test_which_alias_shares_its_transaction(self, backend, settings):
         assert backend.shares_transaction("default")
         assert not backend.shares_transaction("other")

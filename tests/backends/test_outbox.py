@@ -207,3 +207,23 @@ def test_a_name_that_waits_in_an_open_block_is_taken():
         with pytest.raises(TaskAlreadyExistsError):
             startTask("behave", name="once")
     assert (queued(), waiting()) == (["once"], [])
+
+
+def test_an_outbox_that_is_gone_is_told_of_once_until_it_is_back(taker, monkeypatch, caplog):
+    state = type(get_state())
+    monkeypatch.setattr(state, "outbox_aliases", lambda self: ["other"])
+    told = []
+    for gone in (True, True, False, True):
+        caplog.clear()
+        with monkeypatch.context() as patch:
+            if gone:
+                patch.setattr(state, "take_held", fail_to_connect)
+            outbox.relay(taker)
+        told.append([record.getMessage() for record in caplog.records])
+    line = "could not hand on what waits in the outbox on other, trying again: the server is gone"
+    assert told == [[line], [], [], [line]]
+    outbox._in_trouble.clear()
+
+
+def fail_to_connect(*_, **__):
+    raise OperationalError("the server is gone")

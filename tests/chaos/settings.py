@@ -1,29 +1,24 @@
-"""A site on a SQLite file, whose queue doubles, delays and shuffles deliveries; made for processes that get killed."""
+"""A site for processes that get killed, on the databases that the environment names; its queue may misbehave."""
 
 from __future__ import annotations
 
+import json
 import os
 
-from tests.settings import *  # noqa: F403
-
+SECRET_KEY = "tests-only-tests-only-tests-only-tests-only-tests-only"
+USE_TZ = True
+ALLOWED_HOSTS = ["localhost"]
 ROOT_URLCONF = "tests.chaos.site"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "soc_tasks",
     "soc_tasks.engine",
-    "tests.specimen",
+    "tests.chaos",
 ]
 MIDDLEWARE = []
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ["SOC_TASKS_CHAOS_DATABASE"],
-        "OPTIONS": {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-        },
-    }
-}
-SOC_TASKS = {"BACKEND": "tests.chaos.transport.FaultyBackend", "LEASE_SECONDS": 1.0}
+DATABASES = json.loads(os.environ["SOC_TASKS_CHAOS_DATABASES"])
+SOC_TASKS = {"LEASE_SECONDS": float(os.environ.get("SOC_TASKS_CHAOS_LEASE", "1.0"))}
+if "SOC_TASKS_CHAOS_FAULTS" in os.environ:
+    SOC_TASKS["BACKEND"] = "tests.chaos.transport.FaultyBackend"

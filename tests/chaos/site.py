@@ -1,30 +1,91 @@
-"""The views under chaos: each counts how often it saw a row."""
+"""The views under chaos: each leaves behind what it did."""
 
 from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
 
 from django.db.models import F
 from django.urls import path
 
-from soc_tasks import iterative_task
-from tests.chaos.site_constants import BATCH
-from tests.specimen.models import Row
+from soc_tasks import iterative_task, task
+from tests.chaos.models import Effect, Row
+from tests.chaos.site_constants import BATCH, SMALL_BATCH, TOMORROW
+
+#: Where the orphans' tasks tell who runs them (a descriptor), and remember that they ran before (a directory).
+notes: int | None = None
+memory: Path | None = None
 
 
 def _count(entities):
     Row.objects.filter(pk__in=[row.pk for row in entities]).update(hits=F("hits") + 1)
 
 
-@iterative_task(Row, atomic=True, batch_size=BATCH, time_limit=0.05)
+# An iteration that ends starts itself again, tomorrow, in the transaction that ends it: so its ends can be counted.
+
+
+@iterative_task(Row, TOMORROW, atomic=True, batch_size=BATCH, time_limit=0.15)
 def count_atomic(request, entities):
     _count(entities)
 
 
-@iterative_task(Row, batch_size=BATCH, time_limit=0.05)
+@iterative_task(Row, TOMORROW, batch_size=BATCH, time_limit=0.15)
 def count_leased(request, entities):
     _count(entities)
+
+
+# One batch a slice: as many moments to die in as there can be.
+
+
+@iterative_task(Row, TOMORROW, atomic=True, batch_size=SMALL_BATCH, time_limit=1e-6)
+def step_atomic(request, entities):
+    _count(entities)
+
+
+@iterative_task(Row, TOMORROW, batch_size=SMALL_BATCH, time_limit=1e-6)
+def step_leased(request, entities):
+    _count(entities)
+
+
+@task(atomic=True, max_attempts=-1)
+def leave_effect(request):
+    Effect.objects.create(number=request.task.context["number"])
+
+
+@task(atomic=True, max_attempts=-1)
+def stumble(request):
+    """Fail three times, having written."""
+    Effect.objects.create(number=1)
+    for number in range(3):
+        if _is_first(f"stumbled-{number}"):
+            raise ArithmeticError
+
+
+@task(max_attempts=-1)
+def hold(request):
+    """Say who runs it; the first time, never end."""
+    name = request.task.context["name"]
+    first = _is_first(name)
+    os.write(notes, f"{name} {os.getpid()}\n".encode())
+    if first:
+        threading.Event().wait()
+
+
+def _is_first(name):
+    try:
+        (memory / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 urlpatterns = [
     path("atomic/", count_atomic, name="atomic"),
     path("leased/", count_leased, name="leased"),
+    path("step-atomic/", step_atomic, name="step-atomic"),
+    path("step-leased/", step_leased, name="step-leased"),
+    path("effect/", leave_effect, name="effect"),
+    path("stumble/", stumble, name="stumble"),
+    path("hold/", hold, name="hold"),
 ]

@@ -1,4 +1,9 @@
-"""Numbers that the views and the test share; the test must not import the views, whose site is another."""
+"""Numbers that the views and the tests share; a test must not import the views, whose site is another."""
 
-BATCH = 50
-ROWS = 20_000
+import os
+
+#: Rows of a batch: in the kill run, and where each statement counts.
+BATCH = int(os.environ.get("SOC_TASKS_CHAOS_BATCH", "20"))
+SMALL_BATCH = 2
+#: Seconds until an iteration that has ended would start again.
+TOMORROW = 86_400.0

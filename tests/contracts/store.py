@@ -10,13 +10,25 @@ import pytest
 from soc_tasks.engine import hooks
 from soc_tasks.engine.clock import FakeClock
 from tests.contracts.store_claims import ClaimsContract
+from tests.contracts.store_clock import ClockContract
 from tests.contracts.store_console import ConsoleContract
+from tests.contracts.store_limits import LimitsContract
 from tests.contracts.store_names import NamesContract
 from tests.contracts.store_queues import QueuesContract
+from tests.contracts.store_unknown import UnknownContract
 from tests.contracts.store_workers import WorkersContract
 
 
-class StoreContract(NamesContract, ClaimsContract, WorkersContract, QueuesContract, ConsoleContract):
+class StoreContract(
+    NamesContract,
+    ClaimsContract,
+    WorkersContract,
+    QueuesContract,
+    LimitsContract,
+    UnknownContract,
+    ConsoleContract,
+    ClockContract,
+):
     """Assertions on `store`."""
 
     @pytest.fixture

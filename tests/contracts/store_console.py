@@ -30,6 +30,24 @@ class ConsoleContract:
         assert default.oldest == from_micros(clock.now() - 7 * SECOND)
         assert (other.name, other.paused, other.due) == ("other", True, 1)
 
+    def test_suspects_are_counted_by_when_they_are_due(self, store, clock, worker):
+        store.add([make_task(), make_task(), make_task(queue="other")])
+        store.exchange(worker, [], 9)
+        store.reclaim(store.list_workers()[0], 1.0)
+        fresh = store.join("here", 2, 2)
+        busy = judged(clock, store.claim_suspect(fresh), 500, outcome="busy")
+        store.exchange(fresh, [busy], 0)
+        default, other = store.list_queues()
+        assert (default.due, default.scheduled, other.due, other.scheduled) == (1, 1, 1, 0)
+        assert default.oldest == other.oldest == from_micros(clock.now())
+
+    def test_what_is_to_run_at_once_has_been_due_since_that_was_asked_for(self, store, clock):
+        store.add([make_task(name="ahead", eta=from_micros(clock.now() + 60 * SECOND))])
+        clock.advance(7)
+        store.run_now("default", "ahead")
+        assert store.list_queues()[0].oldest == from_micros(clock.now())
+        assert store.get_task("default", "ahead").due == from_micros(clock.now())
+
     def test_lists_leave_bodies_out_and_take_a_limit(self, store):
         store.add([make_task(body=b"body") for _ in range(5)])
         records = store.list_tasks(limit=3)
@@ -99,6 +117,21 @@ class ConsoleContract:
         assert [(task.name, attempts, status) for task, attempts, status in told] == [("old", 0, -1)]
         assert names(store.list_tasks()) == ["young"]
 
+    def test_what_is_scheduled_far_ahead_hides_nothing_from_the_sweep(self, store, clock, told):
+        created = from_micros(clock.now())
+        ahead = [make_task(eta=created + timedelta(days=30)) for _ in range(12)]
+        store.add([dataclasses.replace(task, created=created) for task in ahead])
+        store.add([dataclasses.replace(make_task(name=name), created=created) for name in ("old", "older")])
+        clock.advance(9 * DAY)
+        store.add([dataclasses.replace(make_task(), created=from_micros(clock.now())) for _ in range(20)])
+        # Each looks at the next five rows. Where all are young it begins anew.
+        assert [store.sweep(retention=DAY, limit=5) for _ in range(8)] == [0, 0, 2, 0, 0, 0, 0, 0]
+        assert [task.name for task, _, _ in told] == ["old", "older"]
+        clock.advance(2 * DAY)
+        # The two names are free again, and the twenty are old.
+        assert sum(store.sweep(retention=DAY, limit=5) for _ in range(9)) == 22
+        assert len(told) == 22
+
     def test_two_sweeps_at_one_time_tell_of_a_task_once(self, store, clock, told, monkeypatch):
         store.add([dataclasses.replace(make_task(name="old"), created=from_micros(clock.now()))])
         clock.advance(2 * DAY)
@@ -127,3 +160,12 @@ class ConsoleContract:
         clock.advance(2)
         assert store.sweep(retention=14 * DAY) == 1
         assert [(task.name, attempts, status) for task, attempts, status in told] == [("ahead", 2, -1)]
+
+    def test_what_was_just_asked_for_is_not_too_old(self, store, clock, told):
+        created = from_micros(clock.now())
+        task = make_task(name="ahead", eta=created + timedelta(days=30))
+        store.add([dataclasses.replace(task, created=created)])
+        clock.advance(20 * DAY)
+        assert store.run_now("default", "ahead")
+        assert store.sweep(retention=14 * DAY) == 0
+        assert told == []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from soc_tasks.engine.clock import SECOND, from_micros
-from soc_tasks.errors import TaskAlreadyExistsError
+from soc_tasks.errors import BackendUnavailableError, TaskAlreadyExistsError
 from soc_tasks.values import RetryOptions
 from tests.engine.tasks import done, make_task, names, rolled_back
 
@@ -98,6 +98,12 @@ class NamesContract:
         # All became due at once: in the order in which they were given.
         assert names(store.exchange(worker, [], 100)) == names(tasks[:100])
 
+    def test_more_bytes_than_one_statement_takes(self, store):
+        body = bytes(range(256)) * 4000
+        store.add([make_task(name=f"t{number}", body=body) for number in range(10)])
+        assert len(store.list_tasks()) == 10
+        assert store.get_task("default", "t9").task.body == body
+
     def test_nothing_is_added_in_a_transaction_that_rolls_back(self, store):
         with rolled_back(using=store.alias):
             store.add([make_task()])
@@ -121,6 +127,17 @@ class NamesContract:
         assert names(store.find_taken([*asked, make_task()])) == ["gone", "there"]
         clock.advance(DAY)
         assert names(store.find_taken(asked)) == ["there"]
+
+    @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+    def test_a_database_that_is_gone_is_unavailable_whatever_is_asked(self, store, monkeypatch, error):
+        def fail(*_):
+            raise error("the connection is gone")
+
+        tasks = [make_task(name="named"), make_task()]
+        monkeypatch.setattr(type(store), "cursor", fail)
+        for call in (store.add, store.accept, store.find_taken):
+            with pytest.raises(BackendUnavailableError, match=r"database 'engine_database': the connection is gone\."):
+                call(tasks)
 
     def test_options_of_a_newer_release_are_passed_over(self, store, worker):
         store.add([make_task(retry=RetryOptions(max_attempts=3))])

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from soc_tasks.engine import hooks
 from soc_tasks.engine.clock import from_micros
-from tests.engine.tasks import judged, make_task, names, returned
+from tests.engine.tasks import done, judged, make_task, names, returned
 
 
 class WorkersContract:
@@ -154,3 +154,43 @@ class WorkersContract:
         assert store.claim_suspect(fresh) is None
         assert store.run_now("default", "held")
         assert store.claim_suspect(fresh).name == "held"
+
+    def test_suspects_count_among_those_that_run_at_one_time(self, store, worker, settings):
+        settings.CLOUD_TASKS_QUEUES = [{"name": "narrow", "rate_max_concurrent": 1}]
+        store.add([make_task(queue="narrow", name="suspect"), make_task(queue="narrow", name="next")])
+        store.add([make_task(name="free")])
+        assert sorted(names(store.exchange(worker, [], 9))) == ["free", "suspect"]
+        self.crash(store, worker)
+        here, there = store.join("here", 2, 2), store.join("there", 2, 2)
+        (following,) = store.exchange(here, [], 9)
+        assert following.name == "next"
+        # One that is held does not hold others.
+        assert store.claim_suspect(there).name == "free"
+        assert store.next_suspect() is None
+        assert store.claim_suspect(there) is None
+        store.run_now("narrow", "suspect")
+        assert store.next_suspect() is not None
+        store.exchange(here, done(following), 0)
+        assert store.claim_suspect(there).name == "suspect"
+        assert store.exchange(here, [], 9) == []
+
+    def test_a_poison_whose_end_cannot_be_told_stays_a_suspect(self, store, clock, worker, monkeypatch, caplog):
+        """Among others it would take them along."""
+
+        def fail(*_):
+            raise ValueError("no place for dead letters")
+
+        monkeypatch.setattr(hooks, "_exhausted", [fail])
+        store.add([make_task(name="poison")])
+        store.exchange(worker, [], 1)
+        self.crash(store, worker)
+        for _ in range(3):
+            fresh = store.join("here", 2, 2)
+            assert store.claim_suspect(fresh).name == "poison"
+            self.crash(store, fresh)
+        record = store.get_task("default", "poison")
+        assert (record.state, record.due) == ("suspect", from_micros(clock.now()) + timedelta(seconds=60))
+        # Likewise one that is too old.
+        store.sweep(retention=-1)
+        assert store.get_task("default", "poison").state == "suspect"
+        assert "no place for dead letters" in caplog.text

@@ -6,6 +6,7 @@ import pytest
 
 from soc_tasks.engine import hooks
 from tests.engine import views
+from tests.engine.running import ran, run  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,15 @@ DATABASES = {
     }
 }
 SOC_TASKS = {
+    "BACKEND": os.environ.get("ENGINE_BACKEND", "embedded"),
     "LEASE_SECONDS": float(os.environ.get("ENGINE_LEASE", "0.5")),
     "RUNSERVER": os.environ.get("ENGINE_RUNSERVER", "1") == "1",
 }
+if os.environ.get("ENGINE_LOGGING") == "1":
+    LOGGING = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"mine": {"format": "site: %(message)s"}},
+        "handlers": {"mine": {"class": "logging.StreamHandler", "formatter": "mine"}},
+        "loggers": {"soc_tasks": {"handlers": ["mine"], "level": "INFO"}},
+    }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from django.conf.urls.i18n import i18n_patterns
 from django.core.signals import request_finished
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import get_script_prefix, path, reverse, set_script_prefix
+from django.utils.translation import override
 
 from soc_tasks.engine.dispatch import InProcessDispatcher, dispatch_host
 from soc_tasks.values import COUNTDOWN_HEADER, DELIVERY_KEY, OUTCOME_HEADER, Answer, Delivery
@@ -31,6 +33,10 @@ def say(request):
     return HttpResponse(status=500, headers={OUTCOME_HEADER: "busy", COUNTDOWN_HEADER: "2.5"})
 
 
+def lose(request):
+    return HttpResponse(status=500, headers={OUTCOME_HEADER: "unknown"})
+
+
 def stream(request):
     return StreamingHttpResponse(streamed.append(part) or b"" for part in range(3))
 
@@ -43,6 +49,7 @@ urlpatterns = [
     path("look/<str:what>", look, name="look"),
     path("say", say),
     path("stream", stream),
+    path("lost", lose),
 ]
 
 
@@ -86,6 +93,55 @@ def test_the_script_prefix_is_split_from_the_path():
 @pytest.mark.parametrize("status", [200, 204, 302, 404, 500])
 def test_the_answer_has_the_status(status):
     assert call(make_task(f"/look/x?status={status}"))[0].status == status
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/look", "/caf%C3%A9", "/look/x/more?status=404", "/prefix/nowhere"])
+def test_a_path_that_no_view_has_is_unknown(path):
+    script_name = "/prefix" if path.startswith("/prefix") else ""
+    assert call(make_task(path, script_name=script_name))[0] == Answer(status=404, outcome="unknown")
+
+
+def test_a_views_own_404_is_none_of_that():
+    assert call(make_task("/look/x?status=404"))[0] == Answer(status=404)
+    assert call(make_task("/look/caf%C3%A9?status=404"))[0] == Answer(status=404)
+    # Nor is one whose view was asked: it knows better than the URL conf what came of it.
+    assert call(make_task("/lost"))[0] == Answer(status=500, outcome="unknown")
+
+
+class OtherUrls:
+    """A module of URLs."""
+
+    urlpatterns = (path("there/<str:what>", look, name="look"),)
+
+
+def choose_urls(get_response):
+    """Serve another URL conf, as sites with tenants do."""
+
+    def middleware(request):
+        request.urlconf = OtherUrls
+        return get_response(request)
+
+    return middleware
+
+
+def test_the_url_conf_in_force_decides(settings):
+    settings.MIDDLEWARE = [f"{__name__}.choose_urls"]
+    assert call(make_task("/there/x?status=404"))[0] == Answer(status=404)
+    assert call(make_task("/look/x?status=404"))[0] == Answer(status=404, outcome="unknown")
+
+
+def test_the_language_in_force_decides(settings):
+    settings.MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware"]
+    settings.ROOT_URLCONF = OtherLanguages
+    with override("en"):
+        assert call(make_task("/de/look/x?status=404"))[0] == Answer(status=404)
+        assert call(make_task("/de/nowhere"))[0] == Answer(status=404, outcome="unknown")
+
+
+class OtherLanguages:
+    """A module of URLs."""
+
+    urlpatterns = i18n_patterns(path("look/<str:what>", look, name="look"))
 
 
 def test_outcome_and_countdown_come_by_header():

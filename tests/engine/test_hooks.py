@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import OperationalError
 
 from soc_tasks.engine import hooks
+from soc_tasks.engine.caretaker import do_upkeep
 
 
 def test_a_hook_that_fails_does_not_keep_the_others_from_running(monkeypatch):
@@ -27,3 +28,41 @@ def test_a_database_that_is_not_there_takes_one_line(monkeypatch, caplog):
     (record,) = caplog.records
     assert (record.levelname, record.exc_info) == ("WARNING", None)
     assert "no such table: soc_tasks_outbox" in record.getMessage()
+
+
+def test_trouble_that_lasts_is_told_once_and_anew_when_it_comes_again(monkeypatch, caplog):
+    answers = iter([1, 1, 1, 0, 1, 1])
+
+    def fail():
+        if next(answers):
+            raise OperationalError("the server is gone")
+
+    monkeypatch.setattr(hooks, "_upkeep", [fail])
+    told = []
+    for _ in range(6):
+        caplog.clear()
+        hooks.run_upkeep()
+        told.append(len(caplog.records))
+    assert told == [1, 0, 0, 0, 1, 0]
+
+
+class Shelf:
+    """Stands for a store that cannot be swept for a while."""
+
+    def __init__(self, *gone):
+        self.gone = list(gone)
+
+    def sweep(self, **_):
+        if self.gone.pop(0):
+            raise OperationalError("the server is gone")
+
+
+def test_while_the_database_is_gone_nobody_else_asks_it(monkeypatch, caplog):
+    asked = []
+    monkeypatch.setattr(hooks, "_upkeep", [lambda: asked.append(1)])
+    shelf, well, told = Shelf(True, True, False, True), True, []
+    for _ in range(4):
+        caplog.clear()
+        well = do_upkeep(shelf, quiet=not well)
+        told.append((well, len(asked), len(caplog.records)))
+    assert told == [(False, 0, 1), (False, 0, 0), (True, 1, 0), (False, 1, 1)]

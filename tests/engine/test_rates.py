@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from soc_tasks.engine.caps import burst_size
 from soc_tasks.engine.clock import SECOND
-from soc_tasks.engine.rates import Share, allot, burst_size, next_moment, refill
+from soc_tasks.engine.rates import Share, allot, next_moment, refill
 from soc_tasks.engine.records import QueueView
 from soc_tasks.values import QueueOptions
 
@@ -26,10 +27,10 @@ def test_the_burst_that_was_seen_of_the_service(rate, size):
 
 
 def test_the_bucket_fills_with_time_and_no_further():
-    assert refill(view(filled=0), 1, NOW) == 10
-    assert refill(view(tokens=2.5, filled=NOW - SECOND), 3, NOW) == 5.5
-    assert refill(view(tokens=9, filled=NOW - 3600 * SECOND), 3, NOW) == 10
-    assert refill(view(tokens=4, filled=NOW + 3600 * SECOND), 3, NOW) == 4
+    assert refill(view(filled=0), rated(1), NOW).tokens == 10
+    assert refill(view(tokens=2.5, filled=NOW - SECOND), rated(3), NOW).tokens == 5.5
+    assert refill(view(tokens=9, filled=NOW - 3600 * SECOND), rated(3), NOW).tokens == 10
+    assert refill(view(tokens=4, filled=NOW + 3600 * SECOND), rated(3), NOW).tokens == 4
 
 
 def test_a_queue_without_options_takes_all():

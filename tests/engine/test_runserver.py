@@ -17,8 +17,8 @@ from django.db import connections
 from soc_tasks.engine import runserver
 from soc_tasks.engine.runserver import is_serving
 from soc_tasks.engine.store import get_store
+from tests.engine.running import ROOT, is_alive
 from tests.engine.tasks import make_task
-from tests.engine.test_processes import ROOT, is_alive
 from tests.engine.test_worker import until
 
 

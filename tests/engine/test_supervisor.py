@@ -10,7 +10,9 @@ import pytest
 from django.core.management import call_command
 
 from soc_tasks.engine import supervisor as module
-from soc_tasks.engine.supervisor import FIRST_PAUSE, LONGEST_PAUSE, RECYCLED, STEADY, Supervisor, _Child
+from soc_tasks.engine.children import FIRST_PAUSE, LONGEST_PAUSE, RECYCLED, STEADY, Child
+from soc_tasks.engine.pulse import Beat
+from soc_tasks.engine.supervisor import Supervisor
 
 pytestmark = pytest.mark.requires("sigkill")
 
@@ -24,7 +26,7 @@ def now(monkeypatch):
 
 @pytest.fixture
 def child():
-    return _Child()
+    return Child()
 
 
 @pytest.fixture
@@ -60,10 +62,10 @@ def test_a_signal_that_came_before_the_child_is_passed_on(supervisor, child, mon
 
 def test_one_child_speaks_for_all(file_database, monkeypatch):
     supervisor = Supervisor(file_database, processes=2, threads=1, until_empty=True, tell=print)
-    supervisor._children = [_Child(), _Child()]
+    supervisor._children = [Child(), Child()]
     given = []
     monkeypatch.setattr(module.os, "fork", lambda: 0)
-    monkeypatch.setattr(supervisor, "_be_child", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr(module, "be_child", lambda *arguments: given.append(arguments[-1]))
     for child in supervisor._children:
         supervisor._start(child, None, -1, os.dup(0))
         os.close(child.reader)
@@ -87,7 +89,7 @@ def test_where_no_process_can_be_made_it_tries_again_later_each_time(supervisor,
 
 def test_a_child_that_dies_again_and_again_is_replaced_later_each_time(supervisor, child, now):
     def die(after, result=-9):
-        child.pid, child.ready, child.started = 4711, True, now[0]
+        child.pid, child.beat, child.started = 4711, Beat(0, 0, False, True), now[0]
         now[0] += after
         assert supervisor._note_end(child, result) == 0
         return round(child.start_at - now[0], 3)

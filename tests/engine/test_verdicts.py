@@ -6,7 +6,7 @@ import pytest
 
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.store.rows import Leased, write_task
-from soc_tasks.engine.verdicts import TIMED_OUT, Outcome, is_last_attempt, judge
+from soc_tasks.engine.verdicts import TIMED_OUT, UNKNOWN, Outcome, is_last_attempt, judge
 from soc_tasks.values import MAX_SECONDS, Answer, RetryOptions
 from tests.engine.tasks import make_task
 
@@ -19,6 +19,7 @@ def lease(retry=None, **columns):
     return Leased(
         1, queue, name, due, path, script, headers, body, options, start_id, named, created,
         owner=7, attempts=0, responses=0, first_attempt=None, status=None, busy=0, crashes=0, alone=False, progress="",
+        unknown=None,
     )._replace(**columns)  # fmt: skip
 
 
@@ -50,6 +51,59 @@ def test_the_view_may_say_when():
     # What no row could hold.
     assert judge(lease(), Answer(status=500, countdown=float("inf")), NOW, NOW).due == NOW + MAX_SECONDS * SECOND
     assert judge(lease(), Answer(status=500, countdown=float("nan")), NOW, NOW).due == NOW
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_service_may_say_when(status):
+    def due(seconds, **columns):
+        return judge(lease(**columns), Answer(status=status, retry_after=seconds), NOW - SECOND, NOW).due - NOW
+
+    # Whichever is later, its wait or the backoff; an hour at most.
+    assert due(90.5) == 90.5 * SECOND
+    assert due(0) == due(0.05) == due(-1) == due(float("nan")) == round(0.1 * SECOND)
+    assert due(2, attempts=6) == round(6.4 * SECOND)
+    assert due(7200) == due(float("inf")) == 3600 * SECOND
+    # The view's own countdown goes before what a proxy may have added.
+    answer = Answer(status=status, retry_after=90, countdown=5)
+    assert judge(lease(), answer, NOW, NOW).due == NOW + 5 * SECOND
+
+
+def test_which_answers_slow_the_queue_down():
+    def is_overload(status, **answer):
+        return judge(lease(RetryOptions(max_attempts=3)), Answer(status=status, **answer), NOW, NOW).is_overload
+
+    assert is_overload(503)
+    assert is_overload(429)
+    assert not any(is_overload(status) for status in (200, 302, 400, 404, 408, 500, 502, 504))
+    assert not is_overload(503, outcome="busy")
+    assert not is_overload(503, outcome="unknown")
+    last = judge(lease(RetryOptions(max_attempts=1)), Answer(status=503), NOW - 2 * SECOND, NOW)
+    assert (last.outcome, last.is_overload, last.seconds) == (Outcome.EXHAUSTED, True, 2)
+
+
+def test_a_run_that_was_asked_for_is_tried_again_as_from_that_call():
+    called = NOW - 20 * SECOND
+    leased = lease(RetryOptions(min_backoff=30, max_backoff=30), due=-called)
+    assert judge(leased, Answer(status=500), NOW - 15 * SECOND, NOW).due == called + 30 * SECOND
+    # Never before its failure, which would put it in front of others.
+    assert judge(leased, Answer(status=500), NOW, NOW + 60 * SECOND).due == NOW + 60 * SECOND
+    assert judge(leased, Answer(status=503, retry_after=40), NOW, NOW).due == NOW + 40 * SECOND
+    # One that an older release marked so says nothing of its call.
+    assert judge(leased._replace(due=0), Answer(status=500), NOW, NOW).due == NOW + 30 * SECOND
+
+
+def test_what_nobody_knows_is_no_attempt_and_waits_longer_each_time():
+    verdict = judge(lease(attempts=2, status=500), Answer(status=404, outcome="unknown"), NOW, NOW)
+    assert (verdict.outcome, verdict.due, verdict.unknown) == (Outcome.UNKNOWN, NOW + SECOND, NOW)
+    for age, delay in ((1, 1), (2.5, 2.5), (59, 59), (61, 60), (86399, 60)):
+        now = NOW + round(age * SECOND)
+        verdict = judge(lease(unknown=NOW), Answer(status=500, outcome="unknown"), now, now)
+        assert (verdict.outcome, verdict.due - now, verdict.unknown) == (Outcome.UNKNOWN, delay * SECOND, NOW)
+    late = judge(lease(unknown=NOW, attempts=2), Answer(status=404, outcome="unknown"), NOW, NOW + 86400 * SECOND)
+    assert (late.outcome, late.attempts, late.status) == (Outcome.EXHAUSTED, 2, UNKNOWN)
+    # A clock that was set back.
+    early = judge(lease(unknown=NOW), Answer(status=404, outcome="unknown"), NOW, NOW - 3600 * SECOND)
+    assert early.due == NOW - 3599 * SECOND
 
 
 def test_a_dead_answer_is_done_and_busy_counts_nothing():

@@ -17,15 +17,20 @@ from soc_tasks.engine.store import get_store
 from soc_tasks.engine.verdicts import Outcome
 from soc_tasks.engine.worker import Worker
 from soc_tasks.values import Answer, RetryOptions
+from tests.databases import on_every_database
 from tests.engine import views
+from tests.engine.running import until
 from tests.engine.tasks import make_task, names
 
 QUICK = RetryOptions(min_backoff=0, max_backoff=0)
 
 
+pytestmark = on_every_database
+
+
 @pytest.fixture
-def store(file_database):
-    return get_store(file_database)
+def store(engine_database):
+    return get_store(engine_database)
 
 
 @pytest.fixture
@@ -48,15 +53,6 @@ def start(store):
     for _, thread in started:
         thread.join(30)
         assert not thread.is_alive()
-
-
-def until(condition, timeout=30):
-    """Wait for a condition."""
-    waiter, left = threading.Event(), timeout / 0.005
-    while not condition():
-        waiter.wait(0.005)
-        left -= 1
-        assert left > 0, "it did not happen in time"
 
 
 def test_tasks_go_through_urls_and_leave_the_queue(store):
@@ -296,6 +292,8 @@ def test_a_queue_at_its_limit_keeps_no_worker_spinning(store, start, settings, m
 
 
 def test_a_worker_outlives_its_database_being_locked(store, start, caplog):
+    if connections[store.alias].vendor != "sqlite":
+        pytest.skip("servers lock rows; what becomes of workers without their server is tested among the faults")
     connections.settings[store.alias]["OPTIONS"]["timeout"] = 0.01
     start(threads=2)
     store.add([make_task("/wait", name="answered-while-locked")])

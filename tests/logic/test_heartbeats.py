@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,6 +14,9 @@ from soc_tasks.logic import heartbeats
 class State:
     def __init__(self):
         self.renewed = threading.Event()
+
+    def now(self):
+        return datetime.now(UTC)
 
     def renew_lease(self, *_):
         self.renewed.set()

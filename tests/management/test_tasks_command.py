@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from io import StringIO
 
 import pytest
@@ -13,7 +14,7 @@ from soc_tasks.engine.store import get_store
 from soc_tasks.management.commands.tasks import VERBS
 from soc_tasks.management.verbs.tables import show_age
 from soc_tasks.values import RetryOptions
-from tests.engine.tasks import make_task, names
+from tests.engine.tasks import judged, make_task, names
 
 pytestmark = pytest.mark.django_db
 
@@ -59,6 +60,13 @@ def test_queues(store):
     assert "running, not configured" in lines[2]
 
 
+def test_a_queue_that_gives_way_is_shown_as_such(store):
+    store.add([make_task(), make_task()])
+    (leased, _) = store.exchange(store.join("here", 1, 1), [], 2)
+    store.exchange(leased.owner, [judged(store.clock, leased, 503)], 0)
+    assert re.search(r"^default  running, at \d+/s for now ", tasks("queues"), re.MULTILINE)
+
+
 def test_list(store):
     store.add([make_task("/count", name="one"), make_task("/noop", name="two", queue="other")])
     out = tasks("list")
@@ -83,6 +91,17 @@ def test_show(store):
     assert "secret=1" in tasks("show", "one", "--body")
     with pytest.raises(CommandError, match="no task 'two' in queue 'default'"):
         tasks("show", "two")
+
+
+def test_what_no_worker_knew_is_shown_as_such(store):
+    store.add([make_task(name="new")])
+    (leased,) = store.exchange(store.join("here", 1, 1), [], 1)
+    assert "unknown" not in tasks("show", "new")
+    store.exchange(leased.owner, [judged(store.clock, leased, 404, outcome="unknown")], 0)
+    assert tasks("list").splitlines()[1].split()[1:3] == ["new", "unknown"]
+    out = tasks("show", "new")
+    assert "unknown since:" in out
+    assert "a dead letter after a day" in out
 
 
 def test_run_now_and_delete(store):

@@ -168,6 +168,17 @@ def test_a_queue_that_gives_up_leaves_a_letter(run):
     assert state.get_iteration(run).status == "failed"
 
 
+def test_the_letter_of_a_task_that_nobody_knew_says_what_to_do(db):
+    state = get_state()
+    state.task_exhausted(make_task(), 0, -2)
+    [letter] = state.list_dead_letters()
+    assert letter.error_type == "UnknownTask"
+    assert letter.error == (
+        f"No worker that took it within 24 hours knew {make_task().path}, or the function that it calls. Bring that "
+        "back, or deploy it to the workers, then retry this task; or discard it."
+    )
+
+
 def test_a_letter_that_is_retried_runs_with_all_that_it_was_started_with(task_queues, memory_backend, site_calls):
     def fail(request, **_):
         raise ValueError("x")

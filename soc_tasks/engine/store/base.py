@@ -59,9 +59,17 @@ class Store(ABC):
 
     @abstractmethod
     def find_taken(self, tasks: Sequence[Task]) -> list[Task]:
-        """Return those of `tasks` whose chosen names are taken."""
+        """Return those of `tasks` whose chosen names are taken.
+
+        Raises:
+            BackendUnavailableError: the database did not tell.
+        """
 
     # What works.
+
+    def find_risks(self) -> list[str]:
+        """Return what is set in the database so that it may lose what it has committed, a sentence each."""
+        return []
 
     @abstractmethod
     def is_ready(self) -> bool:
@@ -93,6 +101,22 @@ class Store(ABC):
 
         Returns:
             How many tasks came back, or None where nothing happened.
+        """
+
+    @abstractmethod
+    def find_newest(self) -> int:
+        """Return the id of the newest task that is kept; those that come later have higher ones."""
+
+    @abstractmethod
+    def shift_clock(self, by: int, newest: int) -> None:
+        """Move along what waits after the clock was set: who waits for so many seconds does not wait longer or less.
+
+        Tasks that were due stay due, in their order, and pending retries keep what is left of their delay. What is
+        scheduled for a moment keeps that moment.
+
+        Args:
+            by: microseconds; below 0: the clock was set back.
+            newest: what `find_newest` returned before that.
         """
 
     @abstractmethod

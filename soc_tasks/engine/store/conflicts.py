@@ -6,16 +6,12 @@ import random
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from django.db import OperationalError, connections
 
-if TYPE_CHECKING:
-    from soc_tasks.engine.store.base import Store
-
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S", bound="Store")
 
 #: PostgreSQL, appendix A: serialization_failure, deadlock_detected.
 _STATES: Final = frozenset({"40001", "40P01"})
@@ -38,7 +34,7 @@ def is_conflict(error: BaseException) -> bool:
     return state in _STATES or (bool(cause.args) and cause.args[0] in _NUMBERS)
 
 
-def retried(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+def retried(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
     """Have a store's method run again after a conflict, unless it is part of its caller's transaction.
 
     Args:
@@ -46,7 +42,7 @@ def retried(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
     """
 
     @wraps(method)
-    def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+    def run(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
         pause = FIRST_PAUSE
         for _ in range(TRIES - 1):
             try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 from soc_tasks.engine.clock import SECOND, from_micros
 from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.engine.store.base import Queues
-from soc_tasks.engine.store.leases import LeaseStore
 from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, Leased, State, by_due
+from soc_tasks.engine.store.shifting import ShiftStore
 from soc_tasks.engine.verdicts import EXPIRED
 from soc_tasks.values import Task
 
@@ -27,7 +28,7 @@ _ORDER = {State.RUNNING: 0, State.SUSPECT: 1, State.WAITING: 2}
 _NAMES = {State.WAITING: "waiting", State.RUNNING: "running", State.SUSPECT: "suspect"}
 
 
-class ConsoleStore(LeaseStore):
+class ConsoleStore(ShiftStore):
     """The part of a store that people use."""
 
     #: Id of the last row that was looked at for its age.
@@ -36,21 +37,18 @@ class ConsoleStore(LeaseStore):
     def list_queues(self) -> list[QueueRecord]:
         """Return the queues that have tasks or a state, by name."""
         now = self.clock.now()
-        counts = f"SELECT queue, count(*) FROM {TASKS} WHERE "
-        waiting = f"state = {State.WAITING:d} AND due {{}} %s GROUP BY queue"
-        due = dict(self.select(counts + waiting.format("<="), (now,)))
-        scheduled = dict(self.select(counts + waiting.format(">"), (now,)))
-        running = dict(self.select(f"{counts} state = {State.RUNNING:d} GROUP BY queue"))
-        for queue, suspects in self.select(f"{counts} state = {State.SUSPECT:d} GROUP BY queue"):
-            due[queue] = due.get(queue, 0) + suspects
-        oldest = dict(
-            self.select(
-                f"SELECT queue, min(CASE WHEN due > 0 THEN due ELSE created END) FROM {TASKS}"
-                f" WHERE state = {State.WAITING:d} AND due <= %s GROUP BY queue",
-                (now,),
-            )
-        )
+        running = dict(self.select(f"SELECT queue, count(*) FROM {TASKS} WHERE {_BY_STATE[0]} GROUP BY queue"))
+        # What is to run at once has been due since that was asked for.
+        counts = f"SELECT queue, count(*), min(abs(due)) FROM {TASKS} WHERE "
+        due, scheduled, oldest = Counter[str](), Counter[str](), dict[str, int]()
+        for state in _BY_STATE[1:]:
+            for queue, count, since in self.select(f"{counts} {state} AND due <= %s GROUP BY queue", (now,)):
+                due[queue] += count
+                oldest[queue] = min(since, oldest.get(queue, since))
+            for queue, count, _ in self.select(f"{counts} {state} AND due > %s GROUP BY queue", (now,)):
+                scheduled[queue] += count
         kept = {name: rest for name, *rest in self.select(f"SELECT name, paused, purged FROM {QUEUES}")}
+        paces = self.find_paces()
         records = []
         for name in sorted({*due, *scheduled, *running, *kept}):
             paused, purged = kept.get(name, (False, None))
@@ -58,11 +56,12 @@ class ConsoleStore(LeaseStore):
                 QueueRecord(
                     name=name,
                     paused=bool(paused),
-                    due=due.get(name, 0),
-                    scheduled=scheduled.get(name, 0),
+                    due=due[name],
+                    scheduled=scheduled[name],
                     running=running.get(name, 0),
                     oldest=_moment(oldest.get(name)),
                     purged=_moment(purged),
+                    pace=paces.get(name),
                 )
             )
         return records
@@ -195,7 +194,7 @@ class ConsoleStore(LeaseStore):
         sql = (
             f"SELECT {COLUMNS} FROM {TASKS} WHERE id > %s AND id <= %s"
             f" AND state IN ({State.WAITING:d}, {State.SUSPECT:d})"
-            " AND created < %s AND COALESCE(first_attempt, due) < %s"
+            " AND created < %s AND COALESCE(first_attempt, abs(due)) < %s"
         )
         for row in self.select(sql, (first, last, oldest, oldest)):
             leased = Leased._make(row)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, Error, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.store.console import ConsoleStore
@@ -18,7 +18,10 @@ from soc_tasks.values import Task
 
 #: Rows of one INSERT; SQLite takes 32,766 parameters at most.
 INSERT_BATCH: Final = 500
+#: Bytes of bodies in one INSERT; MariaDB takes 16 MiB at most unless told otherwise, and binary text doubles at worst.
+INSERT_BYTES: Final = 4 * 2**20
 
+_BODY: Final = GIVEN.index("body")
 _ROW = f"({', '.join(['%s'] * len(GIVEN))})"
 _INTO = f"INTO {TASKS} ({', '.join(GIVEN)}) VALUES "
 _DROP_FREE = f"DELETE FROM {TASKS} WHERE queue = %s AND name = %s AND state = {State.ENDED:d} AND due <= %s"
@@ -26,11 +29,6 @@ _DROP_FREE = f"DELETE FROM {TASKS} WHERE queue = %s AND name = %s AND state = {S
 
 class EnqueueStore(ConsoleStore):
     """The part of a store that takes new tasks."""
-
-    #: What stands around the columns and values of an INSERT that passes over names that are taken.
-    insert_new: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT (queue, name) DO NOTHING")
-    #: Likewise for the row of a queue.
-    insert_new_queue: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT (name) DO NOTHING")
 
     @abstractmethod
     def missing_table(self, error: DatabaseError) -> bool:
@@ -47,7 +45,7 @@ class EnqueueStore(ConsoleStore):
                     cursor.executemany(_DROP_FREE, [(task.queue, task.name, now) for task in tasks])
                 if not self._insert_all(rows):
                     raise TaskAlreadyExistsError(self._explain(tasks))
-        except DatabaseError as error:
+        except Error as error:
             raise self._unavailable(error) from error
         self.wake_on_commit()
 
@@ -59,10 +57,17 @@ class EnqueueStore(ConsoleStore):
                 if named := [(task.queue, task.name, now) for task in tasks if task.named]:
                     cursor.executemany(_DROP_FREE, named)
                 count = self._insert_new(cursor, rows)
-        except DatabaseError as error:
+        except Error as error:
             raise self._unavailable(error) from error
         self.wake_on_commit()
         return count
+
+    def find_taken(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return those of `tasks` whose chosen names are taken."""
+        try:
+            return super().find_taken(tasks)
+        except Error as error:
+            raise self._unavailable(error) from error
 
     def _write(self, tasks: Sequence[Task]) -> list[tuple[Any, ...]]:
         now = self.clock.now()
@@ -87,8 +92,7 @@ class EnqueueStore(ConsoleStore):
             return max(0, int(cursor.rowcount))
         count = 0
         before, after = self.insert_new
-        for start in range(0, len(rows), INSERT_BATCH):
-            part = rows[start : start + INSERT_BATCH]
+        for part in _portions(rows):
             values = ", ".join([_ROW] * len(part))
             cursor.execute(f"{before} {_INTO}{values}{after}", [value for row in part for value in row])
             count += max(0, int(cursor.rowcount))
@@ -108,9 +112,9 @@ class EnqueueStore(ConsoleStore):
             else "A name stands twice among these tasks."
         )
 
-    def _unavailable(self, error: DatabaseError) -> BackendUnavailableError:
+    def _unavailable(self, error: Error) -> BackendUnavailableError:
         message = f"The task could not be written to the database {self.alias!r}: {error}."
-        if self.missing_table(error):
+        if isinstance(error, DatabaseError) and self.missing_table(error):
             message += f" Its tables are missing: run `manage.py migrate --database {self.alias}`."
         return BackendUnavailableError(message)
 
@@ -136,6 +140,20 @@ class EnqueueStore(ConsoleStore):
     def _wake(self) -> Any:
         # Django asks robust hooks for their name; a bound method made anew each time would not be known again.
         return lambda: self.wake_workers()
+
+
+def _portions(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Cut rows into what one statement takes, by their number and by the size of their bodies."""
+    part: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        if part and (len(part) == INSERT_BATCH or size + len(row[_BODY]) > INSERT_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += len(row[_BODY])
+    if part:
+        yield part
 
 
 class _NamesTakenError(Exception):

@@ -10,7 +10,9 @@ from typing import Any, Final
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
+from soc_tasks.conf import get_queues
 from soc_tasks.engine import hooks
+from soc_tasks.engine.rates import AT_ONCE
 from soc_tasks.engine.records import WorkerRecord
 from soc_tasks.engine.store.base import Queues
 from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, WORKERS, Leased, State
@@ -106,9 +108,29 @@ class LeaseStore(SqlStore):
         names = sorted(queues or ())
         if queues is not None and not names:
             return []
+        full = self._find_full()
         among = f" AND queue IN ({', '.join(['%s'] * len(names))})" if names else ""
-        rows = self.select(f"{_SUSPECTS}{among} ORDER BY due, id LIMIT 10", (self.clock.now(), True, *names))
+        aside = f" AND NOT (due > 0 AND queue IN ({', '.join(['%s'] * len(full))}))" if full else ""
+        rows = self.select(
+            f"{_SUSPECTS}{among}{aside} ORDER BY due, id LIMIT 10", (self.clock.now(), True, *names, *full)
+        )
         return [Leased._make(row) for row in rows]
+
+    def _find_full(self) -> list[str]:
+        """Return the queues of which as many tasks run as may at one time."""
+        limits = {name: queue.rate_max_concurrent for name, queue in get_queues().items()}
+        if not any(limits.values()):
+            return []
+        with self.cursor() as cursor:
+            running = self._count_running(cursor)
+        return [name for name, most in limits.items() if most is not None and running.get(name, 0) >= most]
+
+    def _has_room(self, cursor: CursorWrapper, leased: Leased) -> bool:
+        """Tell whether one more task of a queue may run, and see to it that nobody else starts it meanwhile."""
+        queue = get_queues().get(leased.queue)
+        if queue is None or queue.rate_max_concurrent is None or leased.due <= AT_ONCE:
+            return True
+        return leased.queue in self.lock_queues(cursor, [leased.queue]) and leased.queue not in self._find_full()
 
     def next_suspect(self, queues: Queues = None) -> int | None:
         """Return since when a suspect has been due, or None."""
@@ -119,6 +141,8 @@ class LeaseStore(SqlStore):
         """Claim one suspect, to run it alone."""
         with self.writing() as cursor:
             for leased in self._find_suspects(queues):
+                if not self._has_room(cursor, leased):
+                    continue
                 progress = self._ask_progress(leased)
                 cursor.execute(
                     f"UPDATE {TASKS} SET state = {State.RUNNING:d}, owner = %s, alone = %s, progress = %s"

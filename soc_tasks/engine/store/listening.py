@@ -25,6 +25,8 @@ class PostgresListener:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._raw = connection.connection
+        # Kept: a connection that is lost does not tell it any more.
+        self._number = int(self._raw.fileno())
 
     @classmethod
     def open(cls, alias: str) -> PostgresListener | None:
@@ -47,7 +49,7 @@ class PostgresListener:
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when something is heard, or the connection is lost."""
-        return int(self._raw.fileno())
+        return self._number
 
     def drain(self) -> bool:
         """Take in what was heard; False: the connection is lost."""

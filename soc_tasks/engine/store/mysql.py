@@ -74,6 +74,23 @@ class MysqlStore(LockingStore):
         """Return None: what changed cannot be told more cheaply than what is due."""
         return None
 
+    def find_risks(self) -> list[str]:
+        """Return what the server is told to leave out when it commits, and what breaks its replicas."""
+        ((flush, has_log, form),) = self.select(
+            "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.log_bin, @@SESSION.binlog_format"
+        )
+        risks = []
+        if flush != 1:
+            risks.append(
+                f"The server runs with innodb_flush_log_at_trx_commit = {flush}: what it has committed, tasks included, "
+                "may be lost when it crashes."
+            )
+        if has_log and form == "STATEMENT":
+            risks.append(
+                "The server writes its binary log by statement: set binlog_format = ROW, claims skip locked rows."
+            )
+        return risks
+
     def missing_table(self, error: DatabaseError) -> bool:
         """Tell whether an error says that a table is missing."""
         return bool(error.args) and error.args[0] == _NO_SUCH_TABLE

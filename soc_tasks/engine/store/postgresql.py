@@ -76,6 +76,16 @@ class PostgresStore(LockingStore):
         """Return None: what changed cannot be told more cheaply than what is due."""
         return None
 
+    def find_risks(self) -> list[str]:
+        """Return what the server is told to leave out when it commits."""
+        rows = self.select(
+            "SELECT name FROM pg_settings WHERE setting = 'off' AND name IN ('fsync', 'synchronous_commit') ORDER BY name"
+        )
+        return [
+            f"PostgreSQL runs with {name} = off: what it has committed, tasks included, may be lost when it crashes."
+            for (name,) in rows
+        ]
+
     def missing_table(self, error: DatabaseError) -> bool:
         """Tell whether an error says that a table is missing."""
         return getattr(error.__cause__, "sqlstate", getattr(error.__cause__, "pgcode", None)) == _UNDEFINED_TABLE

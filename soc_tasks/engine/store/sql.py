@@ -10,14 +10,14 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.engine import hooks
-from soc_tasks.engine.caps import TOP_RATE, halve
+from soc_tasks.engine.caps import TOP_RATE, halve, pace_at
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.rates import AT_ONCE, Share, allot, find_rate, is_limited, next_moment, refill
 from soc_tasks.engine.records import QueueView
@@ -46,6 +46,8 @@ _RETRY = (
     f"UPDATE {TASKS} SET state = {State.WAITING:d}, owner = NULL, due = %s, attempts = %s, responses = %s,"
     f" first_attempt = %s, status = %s, busy = 0, crashes = 0, alone = %s, progress = '', unknown = NULL {OWNED}"
 )
+# A suspect, whether it runs or not, is one still. Given True.
+_STILL = f"CASE WHEN alone = %s OR state = {State.SUSPECT:d} THEN {State.SUSPECT:d} ELSE {State.WAITING:d} END"
 # A task that ran alone goes back to the suspects: nothing has cleared it. Given True, and False as its new column.
 BACK = (
     f"UPDATE {TASKS} SET state = CASE WHEN alone = %s THEN {State.SUSPECT:d} ELSE {State.WAITING:d} END,"
@@ -75,6 +77,10 @@ _RUNNING_BY_QUEUE = f"SELECT queue, count(*) FROM {TASKS} WHERE state = {State.R
 
 class SqlStore(Store):
     """A store by hand-written SQL through Django's connection."""
+
+    #: What stands around the table, columns and values of an INSERT that passes over names that are taken.
+    insert_new: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT (queue, name) DO NOTHING")
+    insert_new_queue: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT (name) DO NOTHING")
 
     @contextmanager
     def writing(self) -> Iterator[CursorWrapper]:
@@ -151,8 +157,9 @@ class SqlStore(Store):
                 returned.append((True, False, *key))
             else:
                 self._exhaust(cursor, leased, verdict.attempts, verdict.status or NO_ANSWER)
+        if deleted:
+            self.delete_done(cursor, deleted)
         for sql, rows in (
-            (_DELETE, deleted),
             (_END, ended),
             (_RETRY, retried),
             (_BUSY, busy),
@@ -163,6 +170,10 @@ class SqlStore(Store):
                 cursor.executemany(sql, rows)
         if refused:
             self._slow_down(cursor, refused)
+
+    def delete_done(self, cursor: CursorWrapper, keys: Sequence[tuple[int, int | None]]) -> None:
+        """Delete rows by id and owner: most of what a worker writes."""
+        cursor.executemany(_DELETE, keys)
 
     def _free_from(self) -> int:
         """Return when a name that ends now is free again."""
@@ -199,8 +210,10 @@ class SqlStore(Store):
                 UNTOLD_DELAY,
             )
             due = self.clock.now() + UNTOLD_DELAY * SECOND
-            again = f"UPDATE {TASKS} SET state = {State.WAITING:d}, owner = NULL, alone = %s, due = %s WHERE {where}"
-            cursor.execute(again, (False, due, *key))
+            # Only an answer clears a suspect.
+            state, given = (_STILL, (True,)) if status <= NO_ANSWER else (f"{State.WAITING:d}", ())
+            again = f"UPDATE {TASKS} SET state = {state}, owner = NULL, alone = %s, due = %s WHERE {where}"
+            cursor.execute(again, (*given, False, due, *key))
             return False
         return True
 
@@ -283,6 +296,15 @@ class SqlStore(Store):
                     halved.cap,
                 )
 
+    def find_paces(self) -> dict[str, float]:
+        """Return the tasks a second of the queues that are held below their rate now."""
+        options, now = get_queues(), self.clock.now()
+        rows = self.select(f"SELECT name, {', '.join(_KEPT)} FROM {QUEUES} WHERE cap IS NOT NULL")
+        views = [_view(name, now, kept) for name, *kept in rows]
+        rates = {view.name: find_rate(view, options) or TOP_RATE for view in views}
+        paces = {view.name: pace_at(view, rates[view.name], now) for view in views}
+        return {name: pace for name, pace in paces.items() if pace < rates[name]}
+
     def _read_queues(self, cursor: CursorWrapper, names: Collection[str]) -> dict[str, Sequence[Any]]:
         if not names:
             return {}
@@ -298,10 +320,17 @@ class SqlStore(Store):
     def _keep(self, cursor: CursorWrapper, queue: str, **values: Any) -> None:
         """Write columns of a queue's row."""
         changes = ", ".join(f"{name} = %s" for name in values)
-        cursor.execute(f"UPDATE {QUEUES} SET {changes} WHERE name = %s", (*values.values(), queue))
+        update = f"UPDATE {QUEUES} SET {changes} WHERE name = %s"
+        cursor.execute(update, (*values.values(), queue))
         if cursor.rowcount == 0:
-            names, marks = ", ".join(values), ", ".join(["%s"] * len(values))
-            cursor.execute(f"INSERT INTO {QUEUES} (name, {names}) VALUES (%s, {marks})", (queue, *values.values()))
+            self.make_queue(cursor, queue)
+            cursor.execute(update, (*values.values(), queue))
+
+    def make_queue(self, cursor: CursorWrapper, queue: str) -> bool:
+        """Make the row of a queue, unless somebody else has; tell whether this did."""
+        before, after = self.insert_new_queue
+        cursor.execute(f"{before} INTO {QUEUES} (name) VALUES (%s){after}", (queue,))
+        return bool(cursor.rowcount == 1)
 
     def next_due(self, queues: Queues = None) -> int | None:
         """Return when something may be claimed next."""

@@ -10,7 +10,7 @@ import argparse
 from importlib import import_module
 from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 from django.db import OperationalError, ProgrammingError
 
 #: Verb and the module that does it.
@@ -44,6 +44,14 @@ class Command(BaseCommand):
             sub: CommandParser = verbs.add_parser(verb, help=module.help, description=module.help)
             module.add_arguments(sub)
             _accept_django_options(sub)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run the checks and the verb; a worker whose settings are wrong says so by its exit status as well."""
+        try:
+            return super().execute(*args, **options)
+        except SystemCheckError as error:
+            error.returncode = 2 if options["verb"] == "run" else error.returncode
+            raise
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the verb."""

@@ -29,6 +29,8 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     for name in sorted({*records, *configured}):
         record = records.get(name, QueueRecord(name=name))
         state = "paused" if record.paused else "running"
+        if record.pace is not None:
+            state += f", at {record.pace:.2g}/s for now"
         rows.append((
             name,
             state if name in configured else f"{state}, not configured",

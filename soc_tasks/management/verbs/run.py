@@ -14,6 +14,8 @@ help = "Run the tasks of the embedded engine, until stopped by SIGTERM or Ctrl-C
 
 #: More processes than these do not help on one SQLite database; who wants them asks for them.
 MOST_PROCESSES = 4
+#: Exit status where starting again does not help: options, settings, tables. That of argparse.
+WRONG = 2
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -35,19 +37,46 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="SECONDS",
         help="how long running tasks may take to end when the worker is stopped (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-tasks", type=_positive, metavar="N", help="replace a process when it has run about so many tasks"
+    )
+    parser.add_argument(
+        "--max-memory", type=_positive, metavar="MIB", help="replace a process when it holds about so much memory"
+    )
+    parser.add_argument(
+        "--health-file", metavar="PATH", help="write there, every second, how the worker is; removed at the end"
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("keyvalue", "json"),
+        default="keyvalue",
+        help="form of log lines, unless LOGGING has a handler for them (default: %(default)s)",
+    )
 
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     """Run until stopped, or until nothing is left."""
-    from soc_tasks.engine.loglines import show_log_lines
+    from soc_tasks.engine.ending import MIB, Limits
+    from soc_tasks.engine.loglines import format_line, show_log_lines
     from soc_tasks.engine.supervisor import Supervisor
+    from soc_tasks.errors import ConfigurationError
 
-    backend = open_backend()
-    queues = options["queue"]
-    for queue in queues or ():
-        check_queue(backend, queue)
+    try:
+        backend = open_backend()
+        queues = options["queue"]
+        for queue in queues or ():
+            check_queue(backend, queue)
+    except CommandError as error:
+        error.returncode = WRONG
+        raise
+    form = options["log_format"]
     if options["verbosity"] >= 1:
-        show_log_lines(logging.DEBUG if options["verbosity"] > 1 else logging.INFO)
+        shown = show_log_lines(logging.DEBUG if options["verbosity"] > 1 else logging.INFO, form)
+        if not shown and form != "keyvalue":
+            command.stderr.write(
+                "--log-format has no effect: LOGGING has a handler for the logger soc_tasks. Give that the formatter "
+                "soc_tasks.logs.JsonFormatter."
+            )
     processes, threads = options["processes"], options["threads"]
     if backend.store.is_private:
         # A child would work on a copy of its own.
@@ -58,22 +87,29 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     )
 
     def tell(line: str) -> None:
-        command.stdout.write(line)
+        command.stdout.write(format_line(line, form))
         command.stdout.flush()
 
-    supervisor = Supervisor(
-        backend.store.alias,
-        processes=processes,
-        threads=threads,
-        queues=queues,
-        until_empty=options["until_empty"],
-        grace=options["grace"],
-        ready=lambda: tell(line),
-        tell=tell if options["verbosity"] >= 1 else None,
-        # Called from code, this process is somebody else's: it cannot be started anew.
-        restarts=getattr(command, "_called_from_command_line", False) and hasattr(os, "execv"),
-    )
-    status = supervisor.run()
+    memory = options["max_memory"]
+    try:
+        status = Supervisor(
+            backend.store.alias,
+            processes=processes,
+            threads=threads,
+            queues=queues,
+            until_empty=options["until_empty"],
+            grace=options["grace"],
+            ready=lambda: tell(line),
+            tell=tell if options["verbosity"] >= 1 else None,
+            # Called from code, this process is somebody else's: it cannot be started anew, nor can a database in it.
+            restarts=getattr(command, "_called_from_command_line", False)
+            and hasattr(os, "execv")
+            and not backend.store.is_private,
+            limits=Limits(options["max_tasks"], None if memory is None else memory * MIB),
+            health=options["health_file"],
+        ).run()
+    except ConfigurationError as error:
+        raise CommandError(str(error), returncode=WRONG) from error
     if status:
         raise CommandError("The worker was ended before its tasks were; they will run again.", returncode=status)
 

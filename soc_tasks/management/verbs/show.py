@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -28,6 +29,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         "name": task.name,
         "queue": task.queue,
         "state": record.state,
+        **({} if record.unknown is None else {"unknown since": _explain(record.unknown)}),
         "path": task.path,
         "created": task.created.isoformat(sep=" "),
         "due": record.due.isoformat(sep=" "),
@@ -47,3 +49,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         command.stdout.write(f"{label + ':':<{width}}{value}")
     if options["body"]:
         command.stdout.write(task.body.decode(errors="replace"))
+
+
+def _explain(since: datetime) -> str:
+    return f"{since.isoformat(sep=' ')} (no worker that took it knows what it calls; it is a dead letter after a day)"

@@ -1,0 +1,136 @@
+"""An iteration whose workers are killed again and again: `python -m tests.chaos.kill_run OPTIONS`; prints JSON.
+
+Two workers, forked from a warm process; each is killed by SIGKILL 200 to 500 ms after it was ready, and replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import sys
+import threading
+import time
+
+import django
+
+WORKERS = 2
+#: Seconds from ready to the kill.
+SHORTEST, LONGEST = 0.2, 0.5
+#: Seconds after which what is left is told.
+PATIENCE = 60.0
+
+
+class Victim:
+    """A place for a worker; its worker is replaced when it was killed."""
+
+    def __init__(self, seed):
+        self._random = random.Random(seed)
+        self.kills = -1
+        self.replace()
+
+    def replace(self):
+        from tests.chaos.forks import Child
+
+        self.kills += 1
+        self.kill_at = float("inf")
+        self.child = Child(self._work)
+
+    @staticmethod
+    def _work(tell):
+        from soc_tasks.engine.worker import Worker
+
+        signal.alarm(0)
+        Worker(threads=2, ready=lambda: tell("ready")).run()
+
+    def note_ready(self):
+        assert os.read(self.child.reader, 100), "a worker ended by itself"
+        self.kill_at = time.monotonic() + self._random.uniform(SHORTEST, LONGEST)
+
+    def kill(self):
+        self.child.kill(signal.SIGKILL)
+        self.child.wait()
+
+
+def watch(iteration, seconds):
+    """Wait until it has ended, without keeping the database busy."""
+    from django.db import OperationalError
+
+    from soc_tasks import Iteration
+
+    signal.alarm(0)
+    pause, end = threading.Event(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        pause.wait(0.1)
+        try:
+            if Iteration.get(iteration).status != "running":
+                return
+        except (Iteration.DoesNotExist, OperationalError):
+            continue
+
+
+def kill_until_over(iteration, seed, seconds):
+    """Kill workers until the iteration has ended; return how many were."""
+    from tests.chaos.forks import Child
+
+    watcher = Child(lambda tell: watch(iteration, seconds))
+    victims = [Victim(f"{seed}-{number}") for number in range(WORKERS)]
+    while True:
+        waiting = {victim.child.reader: victim for victim in victims if victim.kill_at == float("inf")}
+        timeout = max(0.0, min(victim.kill_at for victim in victims) - time.monotonic())
+        ready, _, _ = select.select([watcher.reader, *waiting], [], [], min(timeout, PATIENCE))
+        if watcher.reader in ready:
+            break
+        for reader in ready:
+            waiting[reader].note_ready()
+        for victim in victims:
+            if victim.kill_at <= time.monotonic():
+                victim.kill()
+                victim.replace()
+    for victim in victims:
+        victim.kill()
+    watcher.wait()
+    return sum(victim.kills for victim in victims)
+
+
+def drain(tell):
+    """Run what is left: what was doubled and delayed is still to come, and must do nothing."""
+    from soc_tasks.engine.worker import Worker
+    from tests.chaos import tables
+
+    pause, end = threading.Event(), time.monotonic() + PATIENCE
+    while True:
+        Worker(threads=2).run_until_empty()
+        report = tables.report()
+        if not report["left"] or time.monotonic() > end:
+            break
+        pause.wait(0.1)
+    tell(json.dumps(report))
+
+
+def main(*, name, rows, seed, seconds):
+    """Run an iteration of a view, over so many rows, for so many seconds at most."""
+    from soc_tasks import RetryOptions, startTask
+    from soc_tasks.engine.worker import Worker
+    from tests.chaos import tables
+    from tests.chaos.forks import Child, warm_up
+
+    def warm():
+        startTask(name)
+        Worker(threads=2).run_until_empty()
+
+    tables.clear()
+    warm_up(warm)
+    tables.clear(rows)
+    iteration = startTask(name, retry_options=RetryOptions(max_attempts=-1)).iteration
+    start = time.monotonic()
+    kills = kill_until_over(iteration, seed, seconds)
+    took = round(time.monotonic() - start, 1)
+    return {"kills": kills, "seconds": took, **json.loads(Child(drain).wait().told)}
+
+
+if __name__ == "__main__":
+    django.setup()
+    print(json.dumps(main(**json.loads(sys.argv[1]))))

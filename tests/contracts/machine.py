@@ -1,0 +1,328 @@
+"""Random histories of a queue: each step is done to a store and to the model, and all that can be read is compared.
+
+The store is held to no more than its contract (store/base.py): which of several right answers it gives is its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from django.db import connections
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from soc_tasks.conf import get_queues, get_settings
+from soc_tasks.engine.clock import SECOND, FakeClock
+from soc_tasks.engine.store.rows import QUEUES, TASKS, WORKERS
+from soc_tasks.engine.verdicts import Outcome, Verdict, judge, put_off
+from soc_tasks.values import QueueOptions
+from tests.contracts.adding import Adding
+from tests.contracts.chances import DAY, NAMES, answers, moves, numbers, queues, subsets, tasks
+from tests.contracts.claims import Claims
+from tests.contracts.model import Model
+from tests.contracts.reads import Reads
+
+
+class Machine(Adding, Claims, Reads):
+    """One history.
+
+    Args:
+        store: an empty store.
+        told: where the hooks put what they are told; see `listen`.
+    """
+
+    def __init__(self, store, hooks) -> None:
+        super().__init__()
+        self.store, self.clock = store, FakeClock()
+        store.clock, store._swept = self.clock, 0
+        configured = get_queues()
+        options = {name: configured.get(name, QueueOptions(name=name)) for name in NAMES}
+        self.model = Model(self.clock, options, get_settings().tombstone_seconds)
+        self.told = []
+        #: What each worker remembers to hold, dead ones included; workers as they were last seen.
+        self.memory, self.seen = {}, {}
+        hooks(self.note_end, lambda task: str(self.model.progress[(task.queue, task.name)]))
+
+    def teardown(self):
+        with connections[self.store.alias].cursor() as cursor:
+            for table in (TASKS, QUEUES, WORKERS):
+                cursor.execute(f"DELETE FROM {table}")
+
+    def note_end(self, task, attempts, status):
+        if self.model.deaf:
+            raise ValueError("no place for dead letters")
+        self.told.append((task.queue, task.name, attempts, status))
+
+    # Workers.
+
+    @initialize(count=st.integers(1, 3), given=st.lists(tasks, min_size=1, max_size=9))
+    def begin(self, count, given):
+        for _ in range(count):
+            self.join("here")
+        self.store.accept(made := [self.make(one) for one in given])
+        self.model.accept(made)
+
+    @rule(host=st.sampled_from(("here", "there")))
+    def join(self, host):
+        worker = self.store.join(host, 7, 1)
+        assert worker not in self.memory
+        self.model.workers[worker] = (self.clock.now(), 0)
+        self.memory[worker] = {}
+        self.look()
+
+    def pick(self, number):
+        """One that lives; now and then any."""
+        workers = sorted(self.memory if number % 8 == 0 or not self.model.workers else self.model.workers)
+        return workers[number // 8 % len(workers)]
+
+    def pick_living(self, number):
+        workers = sorted(self.model.workers)
+        return workers[number % len(workers)]
+
+    def late(self):
+        """Workers that were struck off while they ran something."""
+        return [worker for worker, memory in self.memory.items() if memory and worker not in self.model.workers]
+
+    def look(self):
+        self.seen.update({record.id: record for record in self.store.list_workers()})
+
+    @precondition(lambda self: self.memory)
+    @rule(number=numbers)
+    def beat(self, number):
+        worker = self.pick(number)
+        alive = worker in self.model.workers
+        assert self.store.beat(worker) == alive
+        if alive:
+            self.model.workers[worker] = (self.clock.now(), self.model.workers[worker][1] + 1)
+
+    @precondition(lambda self: self.memory)
+    @rule(number=numbers, looks=st.booleans())
+    def crash(self, number, looks):
+        """Another worker finds one dead, as it was when somebody last looked."""
+        if looks:
+            self.look()
+        self.reclaim(self.pick(number))
+
+    @precondition(lambda self: any(item.owner for item in self.model.items.values()))
+    @rule(number=numbers)
+    def crash_over(self, number):
+        """What runs ends its process: rather what runs alone."""
+        running = sorted((not item.alone, item.owner) for item in self.model.items.values() if item.owner)
+        self.look()
+        self.reclaim(running[number % 4 % len(running)][1])
+
+    def reclaim(self, worker):
+        record = self.seen[worker]
+        same = worker in self.model.workers and self.model.workers[worker][1] == record.beats
+        assert self.store.reclaim(record, 1.0) == (self.model.crash(worker) if same else None)
+
+    @precondition(lambda self: self.memory)
+    @rule(number=numbers)
+    def leave(self, number):
+        worker = self.pick(number)
+        self.store.leave(worker)
+        self.model.leave(worker)
+
+    # Attempts.
+
+    @precondition(lambda self: self.memory)
+    @rule(
+        number=numbers,
+        given=st.lists(answers, max_size=6),
+        took=st.sampled_from((0, 0.01, 5)),
+        limit=st.sampled_from((0, 1, 2, 5, 20, 40)),
+        among=subsets,
+    )
+    def exchange(self, number, given, took, limit, among):
+        worker = self.pick(number)
+        self.exchange_with(worker, self.verdicts(worker, given, took), limit, among)
+
+    @precondition(lambda self: self.model.workers)
+    @rule(number=numbers, answer=answers, limit=st.sampled_from((0, 20)))
+    def answer_all(self, number, answer, limit):
+        worker = self.pick_living(number)
+        self.exchange_with(worker, self.verdicts(worker, [answer], 0), limit, None)
+
+    @precondition(lambda self: any(item.alone for item in self.model.items.values()))
+    @rule(answer=answers)
+    def answer_alone(self, answer):
+        worker = next(item.owner for item in self.model.items.values() if item.alone)
+        self.exchange_with(worker, self.verdicts(worker, [answer], 0), 0, None)
+
+    @precondition(lambda self: self.late())
+    @rule(number=numbers, answer=answers)
+    def answer_late(self, number, answer):
+        """Who was struck off changes nothing."""
+        worker = self.late()[number % len(self.late())]
+        self.exchange_with(worker, self.verdicts(worker, [answer], 0), 20, None)
+
+    def verdicts(self, worker, given, took):
+        now, memory, verdicts = self.clock.now(), self.memory[worker], []
+        for key, answer in zip(list(memory), itertools.cycle(given), strict=False):
+            if answer == "none yet":
+                continue
+            leased = memory.pop(key)
+            if answer == "returned":
+                verdicts.append(Verdict(leased, Outcome.RETURNED))
+            elif answer == "put off":
+                verdicts.append(put_off(leased, now))
+            else:
+                verdicts.append(judge(leased, answer, now - round(took * SECOND), now))
+        return verdicts
+
+    def exchange_with(self, worker, verdicts, limit, among):
+        for verdict in verdicts:
+            self.model.settle(worker, verdict)
+        leased = self.store.exchange(worker, verdicts, limit, among)
+        self.check_claim(worker, leased, limit if worker in self.model.workers else 0, among)
+        return leased
+
+    @precondition(lambda self: self.model.workers)
+    @rule(number=numbers, among=subsets)
+    def wait(self, number, among):
+        """Until something may be claimed: it can be claimed then."""
+        worker = self.pick_living(number)
+        self.exchange_with(worker, [], 1, among)
+        for _ in range(3):
+            due = self.store.next_due(among)
+            if due is None:
+                return
+            # A bucket of the time before the clock was set back fills when that time has come again, or is dated back
+            # by the first look at its queue.
+            dated = any(bucket.is_ahead(self.clock.now()) for bucket in self.model.buckets.values())
+            self.clock.advance(max(0, due - self.clock.now()) / SECOND)
+            if self.exchange_with(worker, [], 1, among):
+                return
+            assert dated
+        raise AssertionError("nothing can be claimed when something should be due")
+
+    @precondition(lambda self: self.model.suspects(NAMES))
+    @rule(number=numbers, among=subsets)
+    def claim_suspect(self, number, among):
+        self.claim_suspect_as(self.pick(number), among)
+
+    def claim_suspect_as(self, worker, among):
+        suspects = self.model.suspects(NAMES if among is None else among)
+        leased = self.store.claim_suspect(worker, among)
+        if worker not in self.model.workers or not suspects:
+            assert leased is None
+            return
+        assert (leased.queue, leased.name) == suspects[0].key
+        self.check_lease(worker, leased, alone=True)
+
+    @precondition(lambda self: self.model.suspects(NAMES))
+    @rule(gets_further=st.sampled_from((False, False, False, True)))
+    def crash_alone(self, gets_further):
+        self.join("here")
+        worker = max(self.model.workers)
+        self.claim_suspect_as(worker, None)
+        if gets_further:
+            self.model.progress[self.model.held_by(worker)[0].key] += 1
+        self.reclaim(worker)
+
+    @precondition(lambda self: self.memory)
+    @rule(number=numbers, forgets=numbers)
+    def release_unknown(self, number, forgets):
+        """A commit whose answer was lost: what came of it is not known."""
+        worker = self.pick(number)
+        memory = self.memory[worker]
+        for key in list(memory)[: forgets % 4]:
+            del memory[key]
+        lost = [item for item in self.model.held_by(worker) if item.key not in memory]
+        assert self.store.release_unknown(worker, {leased.id for leased in memory.values()}) == len(lost)
+        for item in lost:
+            item.give_back()
+
+    # What people do.
+
+    def some_key(self, number):
+        """The key of a task that lives, or once of one that does not."""
+        keys = [item.key for item in self.model.list_tasks()]
+        return keys[number % len(keys)] if keys and number else (NAMES[0], "never")
+
+    @rule(queue=queues, paused=st.sampled_from((True, False, False)))
+    def set_paused(self, queue, paused):
+        self.store.set_paused(queue, paused)
+        (self.model.paused.add if paused else self.model.paused.discard)(queue)
+
+    @rule(number=numbers)
+    def run_now(self, number):
+        item = self.model.items.get(self.some_key(number))
+        waits = item is not None and item.state != "running"
+        assert self.store.run_now(*self.some_key(number)) == waits
+        if waits:
+            item.asked = self.clock.now()
+
+    @rule(number=numbers)
+    def delete(self, number):
+        key = self.some_key(number)
+        item = self.model.items.get(key)
+        assert self.store.delete(*key) == (item is not None)
+        if item is not None:
+            self.model.end(item)
+
+    @rule(queue=queues)
+    def purge(self, queue):
+        items = [item for item in self.model.items.values() if item.task.queue == queue]
+        assert self.store.purge(queue) == len(items)
+        self.model.purged[queue] = self.clock.now()
+        for item in items:
+            self.model.end(item)
+
+    # Time.
+
+    @rule(seconds=moves)
+    def advance(self, seconds):
+        self.clock.advance(seconds)
+
+    @rule(seconds=st.sampled_from((0.5, 30, 7200)))
+    def set_back(self, seconds):
+        # A name that is free stays free: it might be taken again, and either would be right.
+        self.sweep_all(1000 * DAY)
+        self.clock.set_back(seconds)
+
+    @rule(seconds=st.sampled_from((-7200, -30, 30, 7200, DAY)))
+    def set_clock(self, seconds):
+        """Set, and noticed by the worker that looks after that."""
+        self.sweep_all(1000 * DAY)
+        newest = self.store.find_newest()
+        self.clock.set_back(-seconds)
+        self.store.shift_clock(seconds * SECOND, newest)
+        self.model.shift_clock(seconds * SECOND)
+
+    @rule(deaf=st.booleans())
+    def hear(self, deaf):
+        """Whether whoever is told of tasks that were given up takes it."""
+        self.model.deaf = deaf
+
+    @rule(days=st.sampled_from((0.02, 1, 14)))
+    def sweep(self, days):
+        self.sweep_all(days * DAY)
+
+    def sweep_all(self, retention):
+        model, now = self.model, self.clock.now()
+        free = [key for key, until in model.ended.items() if until <= now]
+        expired = model.expired(retention)
+        # One that begins where the last one ended, and one that begins at the beginning.
+        count = sum(self.store.sweep(retention=retention, limit=5000) for _ in range(2))
+        assert 0 <= count - (0 if model.deaf else len(expired)) <= len(free)
+        for key in free:
+            del model.ended[key]
+        for item in expired:
+            model.exhaust(item, item.attempts, -1, cleared=False)
+        with connections[self.store.alias].cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {TASKS}")
+            assert cursor.fetchone()[0] == len(model.items) + len(model.ended)
+
+    @rule(days=st.sampled_from((1, 14)), limit=st.integers(1, 4))
+    def sweep_some(self, days, limit):
+        """Of what is too old, whatever comes first."""
+        model, told = self.model, len(self.told)
+        if model.deaf:
+            return
+        expired = {item.key: item for item in model.expired(days * DAY)}
+        assert self.store.sweep(retention=days * DAY, limit=limit) <= 2 * limit
+        for queue, name, attempts, status in self.told[told:]:
+            item = expired.pop((queue, name))
+            assert (attempts, status) == (item.attempts, -1)
+            model.exhaust(item, attempts, status, cleared=False)

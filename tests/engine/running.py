@@ -1,0 +1,94 @@
+"""`tasks run` in processes of its own: the fixtures `run` and `ran`, for conftest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from soc_tasks.engine.store import get_store
+from tests.engine.tasks import make_task
+
+ROOT = Path(__file__).resolve().parents[2]
+LEASE = 0.5
+
+
+def until(condition, timeout=30):
+    """Wait for a condition."""
+    waiter, left = threading.Event(), timeout / 0.005
+    while not condition():
+        waiter.wait(0.005)
+        left -= 1
+        assert left > 0, "it did not happen in time"
+
+
+@pytest.fixture
+def ran(tmp_path):
+    """The file in which tasks note that they ran; `ran()` gives (task, process) pairs."""
+    path = tmp_path / "ran"
+
+    def read():
+        return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
+
+    read.path = path
+    return read
+
+
+@pytest.fixture
+def run(file_database):
+    """Start `tasks run` and wait until it is ready; kill what is left at the end."""
+    started = []
+
+    def run(*arguments, ready=True, **environment):
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "django", "tasks", "run", *arguments],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "DJANGO_SETTINGS_MODULE": "tests.engine.settings",
+                "ENGINE_DATABASE": str(connections[file_database].settings_dict["NAME"]),
+                "ENGINE_LEASE": str(LEASE),
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        # Read all along, so that the process never waits for its reader.
+        process.lines, process.errors = [], []
+        for stream, lines in ((process.stdout, process.lines), (process.stderr, process.errors)):
+            threading.Thread(target=lambda s=stream, to=lines: to.extend(s), daemon=True).start()
+        if ready:
+            until(lambda: process.lines or process.poll() is not None)
+            assert process.lines, "".join(process.errors)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait(30)
+    until(lambda: not any(is_alive(int(record.pid)) for record in get_store(file_database).list_workers()))
+    for process in started:
+        process.stdout.close()
+        process.stderr.close()
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def note(ran, name, **fields):
+    """A task that notes that it ran."""
+    return make_task(fields.pop("path", "/count"), body=f"{ran.path}\n{name}".encode(), name=name, **fields)
