@@ -49,6 +49,8 @@ logger = logging.getLogger("soc_tasks.engine")
 
 #: Seconds beyond the grace period in which a process hands its leases back.
 HAND_BACK: Final = 5.0
+#: Seconds between looks at a child that has closed its pipe.
+GOING: Final = 0.01
 #: The variable that counts how often a single process has started itself anew.
 RESTARTS: Final = "SOC_TASKS_RESTARTS"
 
@@ -177,6 +179,9 @@ class Supervisor:
     # One process.
 
     def _work_here(self, dispatch: Dispatch) -> int:
+        if self._restarts:
+            # This thread only waits from now on. A caller's connections are the caller's.
+            connections.close_all()
         worker = Worker(**self._options, dispatch=dispatch, ready=self._ready, recycle=self._restarts, tell=self._tell)
         self._stop_worker = worker.stop
         if self._signals:
@@ -266,6 +271,9 @@ class Supervisor:
         waits = [LOOK, *(child.start_at - now for child in self._children if not child.pid)]
         if self._stopped_at is not None:
             waits.append(self._stopped_at + self._grace + HAND_BACK - now)
+        if any(child.pid and child.reader < 0 for child in self._children):
+            # It has closed its pipe, and is about to be gone.
+            waits.append(GOING)
         found, _, _ = select.select(list(readers), [], [], max(0.0, min(waits)))
         for reader in found:
             readers[reader].listen(time.monotonic())

@@ -173,7 +173,7 @@ class _Sender:
         """Send to all but those of this process; tell whether any was reached."""
         now = time.monotonic()
         if now < self._until:
-            return any([self._reach(slot) for slot in self._found if slot not in own])
+            return sum(self._reach(slot) for slot in self._found if slot not in own) > 0
         self._until = now + FRESH
         found, missed = [], 0
         for slot in range(SLOTS):

@@ -46,15 +46,11 @@ class Adding(RuleBasedStateMachine):
         else:
             self.store.add(made)
 
-    @rule(given=st.lists(tasks, min_size=1, max_size=4))
-    def add(self, given):
-        self.add_all(given)
+    @rule(given=st.lists(tasks, max_size=4), queue=queues, count=st.sampled_from((0, 0, 12)))
+    def add(self, given, queue, count):
+        self.add_all([*given, *[(queue, None, None, None)] * count])
 
-    @rule(queue=queues, count=st.integers(5, 15))
-    def add_many(self, queue, count):
-        self.add_all([(queue, None, None, None)] * count)
-
-    @rule(given=st.lists(tasks, min_size=1, max_size=4), again=st.lists(numbers, max_size=2))
+    @rule(given=st.lists(tasks, max_size=4), again=st.lists(numbers, min_size=1, max_size=2))
     def accept(self, given, again):
         made = [self.make(one) for one in given]
         there = [item.task for item in self.model.list_tasks()]

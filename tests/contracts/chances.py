@@ -47,4 +47,4 @@ answers = st.sampled_from(
         "none yet",
     )
 )
-moves = st.sampled_from((0.1, 0.5, 1, 2.5, 10, 61, 200, 3600, DAY, 15 * DAY))
+moves = st.sampled_from((None, None, 0.1, 0.5, 1, 2.5, 10, 61, 200, 3600, DAY, 15 * DAY))

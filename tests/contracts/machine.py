@@ -28,7 +28,7 @@ class Machine(Adding, Claims, Reads):
 
     Args:
         store: an empty store.
-        told: where the hooks put what they are told; see `listen`.
+        hooks: a function that has the two hooks of the engine called: of exhausted tasks, and of progress.
     """
 
     def __init__(self, store, hooks) -> None:
@@ -58,13 +58,17 @@ class Machine(Adding, Claims, Reads):
     @initialize(count=st.integers(1, 3), given=st.lists(tasks, min_size=1, max_size=9))
     def begin(self, count, given):
         for _ in range(count):
-            self.join("here")
+            self.join(1)
         self.store.accept(made := [self.make(one) for one in given])
         self.model.accept(made)
 
-    @rule(host=st.sampled_from(("here", "there")))
-    def join(self, host):
-        worker = self.store.join(host, 7, 1)
+    @precondition(lambda self: self.memory)
+    @rule(what=st.sampled_from(("join", "beat", "crash", "leave", "release_unknown")), number=numbers)
+    def come_and_go(self, what, number):
+        getattr(self, what)(number)
+
+    def join(self, number):
+        worker = self.store.join("here" if number % 2 else "there", 7, 1)
         assert worker not in self.memory
         self.model.workers[worker] = (self.clock.now(), 0)
         self.memory[worker] = {}
@@ -86,8 +90,6 @@ class Machine(Adding, Claims, Reads):
     def look(self):
         self.seen.update({record.id: record for record in self.store.list_workers()})
 
-    @precondition(lambda self: self.memory)
-    @rule(number=numbers)
     def beat(self, number):
         worker = self.pick(number)
         alive = worker in self.model.workers
@@ -95,11 +97,9 @@ class Machine(Adding, Claims, Reads):
         if alive:
             self.model.workers[worker] = (self.clock.now(), self.model.workers[worker][1] + 1)
 
-    @precondition(lambda self: self.memory)
-    @rule(number=numbers, looks=st.booleans())
-    def crash(self, number, looks):
+    def crash(self, number):
         """Another worker finds one dead, as it was when somebody last looked."""
-        if looks:
+        if number % 2:
             self.look()
         self.reclaim(self.pick(number))
 
@@ -116,8 +116,6 @@ class Machine(Adding, Claims, Reads):
         same = worker in self.model.workers and self.model.workers[worker][1] == record.beats
         assert self.store.reclaim(record, 1.0) == (self.model.crash(worker) if same else None)
 
-    @precondition(lambda self: self.memory)
-    @rule(number=numbers)
     def leave(self, number):
         worker = self.pick(number)
         self.store.leave(worker)
@@ -128,20 +126,14 @@ class Machine(Adding, Claims, Reads):
     @precondition(lambda self: self.memory)
     @rule(
         number=numbers,
-        given=st.lists(answers, max_size=6),
+        given=st.lists(answers, min_size=1, max_size=6),
         took=st.sampled_from((0, 0.01, 5)),
-        limit=st.sampled_from((0, 1, 2, 5, 20, 40)),
+        limit=st.sampled_from((20, 40, 5, 2, 1, 0)),
         among=subsets,
     )
     def exchange(self, number, given, took, limit, among):
         worker = self.pick(number)
         self.exchange_with(worker, self.verdicts(worker, given, took), limit, among)
-
-    @precondition(lambda self: self.model.workers)
-    @rule(number=numbers, answer=answers, limit=st.sampled_from((0, 20)))
-    def answer_all(self, number, answer, limit):
-        worker = self.pick_living(number)
-        self.exchange_with(worker, self.verdicts(worker, [answer], 0), limit, None)
 
     @precondition(lambda self: any(item.alone for item in self.model.items.values()))
     @rule(answer=answers)
@@ -178,11 +170,11 @@ class Machine(Adding, Claims, Reads):
         return leased
 
     @precondition(lambda self: self.model.workers)
-    @rule(number=numbers, among=subsets)
-    def wait(self, number, among):
+    @rule(number=numbers, limit=st.sampled_from((20, 1)), among=subsets)
+    def wait(self, number, limit, among):
         """Until something may be claimed: it can be claimed then."""
         worker = self.pick_living(number)
-        self.exchange_with(worker, [], 1, among)
+        self.exchange_with(worker, [], limit, among)
         for _ in range(3):
             due = self.store.next_due(among)
             if due is None:
@@ -191,7 +183,7 @@ class Machine(Adding, Claims, Reads):
             # by the first look at its queue.
             dated = any(bucket.is_ahead(self.clock.now()) for bucket in self.model.buckets.values())
             self.clock.advance(max(0, due - self.clock.now()) / SECOND)
-            if self.exchange_with(worker, [], 1, among):
+            if self.exchange_with(worker, [], limit, among):
                 return
             assert dated
         raise AssertionError("nothing can be claimed when something should be due")
@@ -213,20 +205,18 @@ class Machine(Adding, Claims, Reads):
     @precondition(lambda self: self.model.suspects(NAMES))
     @rule(gets_further=st.sampled_from((False, False, False, True)))
     def crash_alone(self, gets_further):
-        self.join("here")
+        self.join(1)
         worker = max(self.model.workers)
         self.claim_suspect_as(worker, None)
         if gets_further:
             self.model.progress[self.model.held_by(worker)[0].key] += 1
         self.reclaim(worker)
 
-    @precondition(lambda self: self.memory)
-    @rule(number=numbers, forgets=numbers)
-    def release_unknown(self, number, forgets):
+    def release_unknown(self, number):
         """A commit whose answer was lost: what came of it is not known."""
         worker = self.pick(number)
         memory = self.memory[worker]
-        for key in list(memory)[: forgets % 4]:
+        for key in list(memory)[: number % 4]:
             del memory[key]
         lost = [item for item in self.model.held_by(worker) if item.key not in memory]
         assert self.store.release_unknown(worker, {leased.id for leased in memory.values()}) == len(lost)
@@ -240,12 +230,21 @@ class Machine(Adding, Claims, Reads):
         keys = [item.key for item in self.model.list_tasks()]
         return keys[number % len(keys)] if keys and number else (NAMES[0], "never")
 
-    @rule(queue=queues, paused=st.sampled_from((True, False, False)))
+    @rule(what=st.sampled_from(("run_now", "run_now", "delete")), number=numbers)
+    def act_on_a_task(self, what, number):
+        getattr(self, what)(number)
+
+    @rule(what=st.sampled_from(("pause", "resume", "resume", "purge")), queue=queues)
+    def act_on_a_queue(self, what, queue):
+        if what == "purge":
+            self.purge(queue)
+        else:
+            self.set_paused(queue, what == "pause")
+
     def set_paused(self, queue, paused):
         self.store.set_paused(queue, paused)
         (self.model.paused.add if paused else self.model.paused.discard)(queue)
 
-    @rule(number=numbers)
     def run_now(self, number):
         item = self.model.items.get(self.some_key(number))
         waits = item is not None and item.state != "running"
@@ -253,7 +252,6 @@ class Machine(Adding, Claims, Reads):
         if waits:
             item.asked = self.clock.now()
 
-    @rule(number=numbers)
     def delete(self, number):
         key = self.some_key(number)
         item = self.model.items.get(key)
@@ -261,7 +259,6 @@ class Machine(Adding, Claims, Reads):
         if item is not None:
             self.model.end(item)
 
-    @rule(queue=queues)
     def purge(self, queue):
         items = [item for item in self.model.items.values() if item.task.queue == queue]
         assert self.store.purge(queue) == len(items)
@@ -271,33 +268,49 @@ class Machine(Adding, Claims, Reads):
 
     # Time.
 
-    @rule(seconds=moves)
-    def advance(self, seconds):
+    @rule(
+        seconds=moves, number=numbers, given=st.lists(answers, max_size=5), limit=st.sampled_from((20, 40, 20, 3, 1, 0))
+    )
+    def advance(self, seconds, number, given, limit):
+        """By so many seconds, or until something is due; a worker answers, and goes on."""
+        if seconds is None:
+            due = self.store.next_due()
+            seconds = 0 if due is None else max(0, due - self.clock.now()) / SECOND
         self.clock.advance(seconds)
+        if self.model.workers:
+            worker = self.pick_living(number)
+            self.exchange_with(worker, self.verdicts(worker, given, 0), limit, None)
 
-    @rule(seconds=st.sampled_from((0.5, 30, 7200)))
+    @rule(seconds=st.sampled_from((-7200, -30, -0.5, 30, 7200, DAY)), notices=st.booleans())
+    def set_clock(self, seconds, notices):
+        """Notices: the worker that looks after that."""
+        # What runs is written back as its worker knows it, times of the old clock included.
+        running = [item for item in self.model.items.values() if item.owner]
+        if notices and not any(item.first_attempt or item.unknown for item in running):
+            self.shift_clock(seconds)
+        else:
+            self.set_back(abs(seconds))
+
     def set_back(self, seconds):
         # A name that is free stays free: it might be taken again, and either would be right.
         self.sweep_all(1000 * DAY)
         self.clock.set_back(seconds)
 
-    @rule(seconds=st.sampled_from((-7200, -30, 30, 7200, DAY)))
-    def set_clock(self, seconds):
-        """Set, and noticed by the worker that looks after that."""
+    def shift_clock(self, seconds):
         self.sweep_all(1000 * DAY)
         newest = self.store.find_newest()
         self.clock.set_back(-seconds)
-        self.store.shift_clock(seconds * SECOND, newest)
-        self.model.shift_clock(seconds * SECOND)
+        self.store.shift_clock(round(seconds * SECOND), newest)
+        self.model.shift_clock(round(seconds * SECOND))
 
-    @rule(deaf=st.booleans())
-    def hear(self, deaf):
-        """Whether whoever is told of tasks that were given up takes it."""
+    @rule(days=st.sampled_from((0.02, 1, 14)), limit=st.sampled_from((None, None, 1, 3)), deaf=st.booleans())
+    def sweep(self, days, limit, deaf):
+        """Deaf: whoever is told of tasks that were given up does not take it, until the next sweep."""
         self.model.deaf = deaf
-
-    @rule(days=st.sampled_from((0.02, 1, 14)))
-    def sweep(self, days):
-        self.sweep_all(days * DAY)
+        if deaf or limit is None:
+            self.sweep_all(days * DAY)
+        else:
+            self.sweep_some(days * DAY, limit)
 
     def sweep_all(self, retention):
         model, now = self.model, self.clock.now()
@@ -314,14 +327,11 @@ class Machine(Adding, Claims, Reads):
             cursor.execute(f"SELECT count(*) FROM {TASKS}")
             assert cursor.fetchone()[0] == len(model.items) + len(model.ended)
 
-    @rule(days=st.sampled_from((1, 14)), limit=st.integers(1, 4))
-    def sweep_some(self, days, limit):
+    def sweep_some(self, retention, limit):
         """Of what is too old, whatever comes first."""
         model, told = self.model, len(self.told)
-        if model.deaf:
-            return
-        expired = {item.key: item for item in model.expired(days * DAY)}
-        assert self.store.sweep(retention=days * DAY, limit=limit) <= 2 * limit
+        expired = {item.key: item for item in model.expired(retention)}
+        assert self.store.sweep(retention=retention, limit=limit) <= 2 * limit
         for queue, name, attempts, status in self.told[told:]:
             item = expired.pop((queue, name))
             assert (attempts, status) == (item.attempts, -1)

@@ -12,11 +12,12 @@ from collections import Counter
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import OperationalError, connections
 
 from soc_tasks.engine import health
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.store.checkpoints import is_affected
+from soc_tasks.engine.store.sqlite import SqliteStore
 from soc_tasks.values import RetryOptions
 from tests.engine.running import ROOT, is_alive, note, until
 from tests.engine.tasks import make_task
@@ -372,3 +373,20 @@ def test_called_from_code_one_process_has_no_limits(file_database):
     with pytest.raises(CommandError, match="One process cannot be replaced here") as raised:
         call_command("tasks", "run", "--processes", "1", "--max-tasks", "5", verbosity=0, stdout=io.StringIO())
     assert raised.value.returncode == 2
+
+
+def test_a_database_that_is_not_there_yet_is_worth_another_start(monkeypatch, file_database):
+    def fail(*_):
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(SqliteStore, "is_ready", fail)
+    with pytest.raises(CommandError, match="connection refused") as raised:
+        call_command("tasks", "run", "--until-empty")
+    assert raised.value.returncode == 1
+
+
+@pytest.mark.django_db
+def test_a_server_that_may_lose_commits_is_named_at_the_start(monkeypatch, caplog, file_database):
+    monkeypatch.setattr(SqliteStore, "find_risks", lambda self: ["It may lose what it has committed."])
+    call_command("tasks", "run", "--until-empty", "--processes", "1", stdout=io.StringIO())
+    assert "It may lose what it has committed." in caplog.text

@@ -15,7 +15,7 @@ from tests.contracts.machine import Machine
 from tests.databases import on_every_database
 
 #: Histories, and the steps of each.
-EXAMPLES, STEPS = 50, 50
+EXAMPLES, STEPS = 70, 50
 # How long a step takes is the database's affair.
 _SETTINGS = settings(
     deadline=None, stateful_step_count=STEPS, print_blob=True, suppress_health_check=[HealthCheck.too_slow]

@@ -126,3 +126,14 @@ def test_in_memory_one_process_is_enough(monkeypatch):
     call_command("tasks", "run", "--processes", "4", "--until-empty", verbosity=0)
     # A child would drain a copy of the database; and pytest must not be started anew for a thread that hangs.
     assert (asked["processes"], asked["restarts"]) == (1, False)
+
+
+def test_a_child_that_has_closed_its_pipe_is_not_waited_for(supervisor, child, monkeypatch):
+    """The pipe closes a moment before the child can be reaped; there is nothing else to wake by."""
+    waits = []
+    monkeypatch.setattr(module.select, "select", lambda *given: waits.append(given[3]) or ([], [], []))
+    child.pid, child.reader = 4711, 99
+    supervisor._listen()
+    child.reader = -1
+    supervisor._listen()
+    assert waits == [module.LOOK, module.GOING]

@@ -12,13 +12,12 @@ import pytest
 from soc_tasks import startTask
 from soc_tasks.engine.clock import SECOND, SystemClock
 from soc_tasks.values import Answer, RetryOptions
-from tests.databases import VENDORS
 from tests.engine.running import until
 from tests.engine.tasks import make_task
 from tests.faults.site import BATCH
+from tests.faults.vendors import ALL, SERVERS, on
 
 HOUR = 3600
-on_each = pytest.mark.parametrize("engine_database", VENDORS, indirect=True)
 
 
 class SetClock(SystemClock):
@@ -74,9 +73,9 @@ def work():
     work.go_on.set()
 
 
-@on_each
+@on(*ALL)
 @pytest.mark.parametrize("hours", [-1, 1])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.long)])
 def test_the_clock_is_set_under_load(site, clock, work, running_worker, settings, hours, workers, note_figure, request):
     """All threads are busy; behind them wait tasks that are due, one to be tried again, and one for a moment."""
     settings.CLOUD_TASKS_QUEUES = [{"name": "slow", "rate_per_second": 20}]
@@ -126,14 +125,7 @@ def test_the_clock_is_set_under_load(site, clock, work, running_worker, settings
 
 
 @pytest.mark.requires("sigkill")
-@pytest.mark.parametrize(
-    "engine_database",
-    [
-        pytest.param("postgresql", marks=pytest.mark.requires("postgresql")),
-        pytest.param("mariadb", marks=pytest.mark.requires("mariadb")),
-    ],
-    indirect=True,
-)
+@on(*SERVERS)
 def test_machines_an_hour_apart_share_a_server(site):
     """One worker is an hour behind, one an hour ahead, and so is who enqueues: all go by the server's clock."""
     behind = site.start("tests.faults.skewed", -HOUR, "tasks", "run", "--processes", 1, "--threads", 2)

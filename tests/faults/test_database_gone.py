@@ -13,18 +13,10 @@ from django.db import connections
 from soc_tasks import startTask
 from tests.engine.running import until
 from tests.faults.site import BATCH
+from tests.faults.vendors import SERVERS, on
 
 pytestmark = pytest.mark.requires("sigkill")
 
-SQLITE = pytest.mark.parametrize("engine_database", ["sqlite"], indirect=True)
-SERVERS = pytest.mark.parametrize(
-    "engine_database",
-    [
-        pytest.param("postgresql", marks=pytest.mark.requires("postgresql")),
-        pytest.param("mariadb", marks=pytest.mark.requires("mariadb")),
-    ],
-    indirect=True,
-)
 LONG = pytest.mark.long
 #: Seconds in which work must go on after the database has come back.
 BACK = 5.0
@@ -97,7 +89,7 @@ def check_log(worker):
     return len(broken) + len(told)
 
 
-@SQLITE
+@on("sqlite")
 @pytest.mark.parametrize("seconds", [2.0, pytest.param(30.0, marks=LONG)])
 def test_sqlite_is_locked(site, note_figure, seconds):
     timeout = 0.3 if seconds < 10 else 20
@@ -118,9 +110,16 @@ def test_sqlite_is_locked(site, note_figure, seconds):
     assert "could not be written to the database 'default': database is locked" in refusal
 
 
-@SERVERS
-@pytest.mark.parametrize("way", ["killed", "stopped"])
-@pytest.mark.parametrize("seconds", [2.0, pytest.param(30.0, marks=LONG)])
+@on(*SERVERS)
+@pytest.mark.parametrize(
+    ("way", "seconds"),
+    [
+        ("killed", 2.0),
+        pytest.param("stopped", 2.0, marks=LONG),
+        pytest.param("killed", 30.0, marks=LONG),
+        pytest.param("stopped", 30.0, marks=LONG),
+    ],
+)
 def test_the_server_is_gone(site, note_figure, seconds, way, request):
     def stop():
         site.server.stop(signal.SIGKILL if way == "killed" else signal.SIGINT)

@@ -8,17 +8,17 @@ import threading
 import pytest
 
 from soc_tasks import startTask, startTasks
-from tests.databases import VENDORS
 from tests.engine.running import until
 from tests.faults.site import BATCH
+from tests.faults.vendors import ALL, SERVERS, on
 
 pytestmark = pytest.mark.requires("sigkill")
 
 THREADS = 8
 
 
-@pytest.mark.parametrize("engine_database", VENDORS, indirect=True)
-@pytest.mark.parametrize("processes", [1, 2])
+@on(*ALL)
+@pytest.mark.parametrize("processes", [2, pytest.param(1, marks=pytest.mark.long)])
 def test_nothing_is_left_open(site, processes):
     site.fill(10 * BATCH)
     startTask("count")
@@ -40,14 +40,7 @@ def count_connections(site):
     return number
 
 
-@pytest.mark.parametrize(
-    "engine_database",
-    [
-        pytest.param("postgresql", marks=pytest.mark.requires("postgresql")),
-        pytest.param("mariadb", marks=pytest.mark.requires("mariadb")),
-    ],
-    indirect=True,
-)
+@on(*SERVERS)
 def test_connections_are_bounded(site, note_figure, request):
     before = count_connections(site)
     worker = site.work("--processes", 1, "--threads", THREADS)

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from soc_tasks import RetryOptions, startTask, startTasks
-from tests.databases import VENDORS
 from tests.engine.running import until
+from tests.faults.vendors import ALL, SERVERS, on
 
 pytestmark = pytest.mark.requires("sigkill")
 
@@ -21,12 +21,26 @@ GRACE, TASK = 5.0, 0.02
 ROWS, TASKS = 2000, 60
 
 
-@pytest.mark.parametrize("engine_database", VENDORS, indirect=True)
+@on("sqlite")
+@pytest.mark.parametrize(("stops", "processes"), [(5, 2), (2, 1)])
+def test_stops_under_load(site, stops, processes, note_figure):
+    stop_again_and_again(site, stops, processes, note_figure, "sqlite")
+
+
+@on(*SERVERS)
+def test_stops_under_load_on_servers(site, note_figure, request):
+    stop_again_and_again(site, 2, 2, note_figure, request.node.callspec.params["engine_database"])
+
+
+@pytest.mark.long
+@on(*ALL)
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("stops", [5, pytest.param(100, marks=pytest.mark.long)])
-def test_stops_under_load(site, stops, processes, note_figure, request):
-    if stops == 5 and processes == 1 and site.server is not None:
-        pytest.skip("the short form is for each database, and for each number of processes, not for all pairs")
+def test_a_hundred_stops(site, processes, note_figure, request):
+    stop_again_and_again(site, 100, processes, note_figure, request.node.callspec.params["engine_database"])
+
+
+def stop_again_and_again(site, stops, processes, note_figure, vendor):
+    """Stop workers in the middle of their work, and see what was repeated or lost."""
     chance, pause = random.Random(stops * 10 + processes), threading.Event()
     once = RetryOptions(max_attempts=1)
     took, statuses = [], []
@@ -61,7 +75,7 @@ def test_stops_under_load(site, stops, processes, note_figure, request):
         assert site.status(iteration) == "succeeded"
         assert site.noted("row", f"{site.file}-{number}") == {str(pk + 1): 1 for pk in range(ROWS)}
     note_figure(
-        request.node.callspec.params["engine_database"],
+        vendor,
         "SIGTERM",
         stops=stops,
         processes=processes,

@@ -138,8 +138,8 @@ class EnqueueStore(ConsoleStore):
 
     @cached_property
     def _wake(self) -> Any:
-        # Django asks robust hooks for their name; a bound method made anew each time would not be known again.
-        return lambda: self.wake_workers()
+        # Kept: a bound method made anew each time would not be known again.
+        return self.wake_workers
 
 
 def _portions(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:

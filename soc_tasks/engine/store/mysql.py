@@ -82,8 +82,8 @@ class MysqlStore(LockingStore):
         risks = []
         if flush != 1:
             risks.append(
-                f"The server runs with innodb_flush_log_at_trx_commit = {flush}: what it has committed, tasks included, "
-                "may be lost when it crashes."
+                f"The server runs with innodb_flush_log_at_trx_commit = {flush}: what it has committed, "
+                "tasks included, may be lost when it crashes."
             )
         if has_log and form == "STATEMENT":
             risks.append(

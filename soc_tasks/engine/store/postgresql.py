@@ -79,7 +79,8 @@ class PostgresStore(LockingStore):
     def find_risks(self) -> list[str]:
         """Return what the server is told to leave out when it commits."""
         rows = self.select(
-            "SELECT name FROM pg_settings WHERE setting = 'off' AND name IN ('fsync', 'synchronous_commit') ORDER BY name"
+            "SELECT name FROM pg_settings"
+            " WHERE setting = 'off' AND name IN ('fsync', 'synchronous_commit') ORDER BY name"
         )
         return [
             f"PostgreSQL runs with {name} = off: what it has committed, tasks included, may be lost when it crashes."

@@ -7,10 +7,13 @@ import os
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error
 
 from soc_tasks.management.verbs.embedded import check_queue, open_backend
 
 help = "Run the tasks of the embedded engine, until stopped by SIGTERM or Ctrl-C."
+
+logger = logging.getLogger("soc_tasks.engine")
 
 #: More processes than these do not help on one SQLite database; who wants them asks for them.
 MOST_PROCESSES = 4
@@ -66,9 +69,13 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         queues = options["queue"]
         for queue in queues or ():
             check_queue(backend, queue)
+        risks = backend.store.find_risks()
     except CommandError as error:
-        error.returncode = WRONG
+        # A database that is not there may come: starting again does help.
+        error.returncode = 1 if isinstance(error.__cause__, Error) else WRONG
         raise
+    except Error as error:
+        raise CommandError(str(error)) from error
     form = options["log_format"]
     if options["verbosity"] >= 1:
         shown = show_log_lines(logging.DEBUG if options["verbosity"] > 1 else logging.INFO, form)
@@ -77,6 +84,8 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
                 "--log-format has no effect: LOGGING has a handler for the logger soc_tasks. Give that the formatter "
                 "soc_tasks.logs.JsonFormatter."
             )
+    for risk in risks:
+        logger.warning(risk)
     processes, threads = options["processes"], options["threads"]
     if backend.store.is_private:
         # A child would work on a copy of its own.
