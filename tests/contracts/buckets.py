@@ -36,6 +36,8 @@ class Bucket:
         #: When tasks started, and when it was slowed down: by a clock that nobody sets.
         self.starts: list[float] = []
         self.halved = None
+        #: When that emptied it.
+        self.drained = None
 
     def fill(self, now):
         if (
@@ -50,7 +52,7 @@ class Bucket:
         """How many tasks may go now: at least, at most."""
         tokens = int(self.fill(now) + 1e-6)
         if self.pressed is not None:
-            return 0, self.size
+            return 0, 0 if self.drained == now else self.size
         if self.rate is None:
             return math.inf, math.inf
         if not self.ramps:
@@ -77,7 +79,7 @@ class Bucket:
         if low >= 1:
             return now, now
         if self.pressed is not None:
-            return now, now + LONGEST_HOLD * SECOND
+            return now + (self.drained == now), now + LONGEST_HOLD * SECOND
         if self.ramps:
             return now, now + SECOND // SLOW_START
         moment = now + (1 - self.fill(now)) / self.rate * SECOND
@@ -85,9 +87,11 @@ class Bucket:
 
     def press(self, now, monotonic):
         self.pressed = now
-        # Another refusal within a second changes nothing.
+        # Another refusal within a second changes nothing; nor may one, where the clock was set back.
         if self.halved is None or monotonic - self.halved >= 1:
             self.halved = monotonic
+            if self.drained is None or now - self.drained >= SECOND:
+                self.drained = now
 
     def check(self, count, monotonic):
         """Note that tasks started, and hold the queue to its rate in whatever window: it knows no better."""
