@@ -52,7 +52,7 @@ def check(note_figure, site, name, seed, rows, batch, transport, least, longest)
 @pytest.mark.parametrize("chaos_site", VENDORS, indirect=True)
 @pytest.mark.parametrize(("name", "transport"), [("atomic", "5%"), ("leased", "50%")])
 def test_nothing_is_lost_or_doubled(chaos_site, name, transport, note_figure):
-    check(note_figure, chaos_site, name, 1, 4_000, 20, transport, least=3, longest=SHORT)
+    check(note_figure, chaos_site, name, 1, 2_500, 20, transport, least=3, longest=SHORT)
 
 
 @pytest.mark.long

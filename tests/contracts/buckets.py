@@ -36,8 +36,8 @@ class Bucket:
         #: When tasks started, and when it was slowed down: by a clock that nobody sets.
         self.starts: list[float] = []
         self.halved = None
-        #: When that emptied it.
-        self.drained = None
+        #: When that emptied it; and when that was last tried, by both clocks.
+        self.drained, self.refused = None, None
 
     def fill(self, now):
         if (
@@ -86,12 +86,24 @@ class Bucket:
         return math.floor(moment), math.ceil(moment) + 1
 
     def press(self, now, monotonic):
-        self.pressed = now
-        # Another refusal within a second changes nothing; nor may one, where the clock was set back.
-        if self.halved is None or monotonic - self.halved >= 1:
-            self.halved = monotonic
-            if self.drained is None or now - self.drained >= SECOND:
-                self.drained = now
+        # Another refusal within a second changes nothing; nor may one, where the clock was set meanwhile.
+        last = self.refused
+        if last is None or (now - last[0] >= SECOND and monotonic - last[1] >= 1):
+            self.halved, self.drained = monotonic, now
+        self.pressed, self.refused = now, (now, monotonic)
+
+    def set_back(self):
+        """The clock was set back, and nobody noticed: one that was held may be held again."""
+        self.drained = None
+        if self.refused is not None:
+            self.pressed = self.refused[0]
+
+    def shift_clock(self, by):
+        """The clock was set, and that was noticed."""
+        self.filled, self.pressed, self.drained = (
+            moment and moment + by for moment in (self.filled, self.pressed, self.drained)
+        )
+        self.refused = self.refused and (self.refused[0] + by, self.refused[1])
 
     def check(self, count, monotonic):
         """Note that tasks started, and hold the queue to its rate in whatever window: it knows no better."""

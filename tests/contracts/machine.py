@@ -182,7 +182,7 @@ class Machine(Adding, Claims, Reads):
         for verdict in verdicts:
             self.model.settle(worker, verdict)
         leased = self.store.exchange(worker, verdicts, limit, among)
-        self.check_claim(worker, leased, limit if worker in self.model.workers else 0, among)
+        self.check_claim(worker, leased, limit, among)
         return leased
 
     @precondition(lambda self: self.model.workers)
@@ -319,6 +319,8 @@ class Machine(Adding, Claims, Reads):
         # A name that is free stays free: it might be taken again, and either would be right.
         self.sweep_all(1000 * DAY)
         self.clock.set_back(seconds)
+        for bucket in self.model.buckets.values():
+            bucket.set_back()
 
     def shift_clock(self, seconds):
         self.sweep_all(1000 * DAY)
