@@ -285,3 +285,12 @@ class BaseState(ABC):
             504: ("DeadlineExceeded", f"The last of {attempts} attempts gave no answer within its deadline."),
         }.get(status, ("Exhausted", f"The last of {attempts} attempts was answered with {status}."))
         self.add_dead_letter(DeadLetter(task=task, attempts=attempts, error_type=kind, error=error))
+
+    def task_refused(self, task: Task, error: Exception) -> None:
+        """Keep a dead letter for a task that committed, and that its queue does not take.
+
+        Args:
+            task: the task.
+            error: why not.
+        """
+        self.add_dead_letter(DeadLetter(task=task, attempts=0, error_type=type(error).__name__, error=str(error)))
