@@ -71,7 +71,7 @@ cover: setup ## Run the tests and report which lines and branches they miss
 	$(PY) -m coverage report
 
 chaos: setup ## Kill, stop and doubt everything at full scale, on every database, and print the figures (an hour)
-	$(PY) -m pytest tests/chaos tests/faults -m long -p no:randomly $(ARGS)
+	$(PY) -m pytest -m long -p no:randomly $(ARGS)
 
 bench: setup ## Measure against peers, side by side
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[bench]'

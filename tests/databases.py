@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import threading
 from copy import deepcopy
 
 import pytest
@@ -36,10 +37,19 @@ def add_alias(alias, **options):
     connections.settings[alias] = {**connections.settings["default"], "TEST": {}, **options}
 
 
+def let_threads_end(seconds=10):
+    """Wait for the threads of workers that have ended: without the alias they cannot close their connections."""
+    pause, left = threading.Event(), seconds / 0.005
+    while left > 0 and any(thread.name.startswith("soc_tasks") for thread in threading.enumerate()):
+        pause.wait(0.005)
+        left -= 1
+
+
 def drop_alias(alias):
     """Forget a database, and close this thread's connection to it."""
     from soc_tasks.engine.store import get_store
 
+    let_threads_end()
     connections[alias].close()
     del connections[alias]
     del connections.settings[alias]

@@ -129,9 +129,6 @@ class Worker:
                 self.run()
             except BaseException as error:
                 errors.append(error)
-            finally:
-                # Upkeep looks for outboxes on every alias.
-                connections.close_all()
 
         thread = threading.Thread(target=work, name="soc_tasks-engine")
         thread.start()
@@ -390,5 +387,7 @@ class Worker:
         logger.info("worker ended queues=%s attempts=%d", ",".join(sorted(self._queues or ["all"])), self.settled)
         self._bell.close()
         self._pool.close(timeout=1.0)
-        with suppress(Error):
-            connections[self.alias].close()
+        # Upkeep at the end of all work looks for outboxes on every alias.
+        for connection in connections.all(initialized_only=True):
+            with suppress(Error):
+                connection.close()

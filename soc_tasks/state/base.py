@@ -6,6 +6,7 @@ Records are plain values; who changes one does so inside `locked_shard` or `atom
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +16,8 @@ from typing import Any
 
 from soc_tasks.meta import read_meta
 from soc_tasks.values import Task
+
+logger = logging.getLogger("soc_tasks")
 
 
 class BusyError(Exception):
@@ -266,7 +269,7 @@ class BaseState(ABC):
         )
 
     def task_exhausted(self, task: Task, attempts: int, status: int) -> None:
-        """Keep a dead letter for a task that a queue gave up.
+        """Keep a dead letter for a task that a queue gave up, unless it is a slice that others have left behind.
 
         Args:
             task: the task.
@@ -284,6 +287,11 @@ class BaseState(ABC):
             0: ("ProcessDied", f"Its process died while it ran this task alone; {attempts} attempts had ended before."),
             504: ("DeadlineExceeded", f"The last of {attempts} attempts gave no answer within its deadline."),
         }.get(status, ("Exhausted", f"The last of {attempts} attempts was answered with {status}."))
+        if self._is_stale(task):
+            logger.warning(
+                "task %s of queue %s was given up, and is not needed any more: %s", task.name, task.queue, kind
+            )
+            return
         self.add_dead_letter(DeadLetter(task=task, attempts=attempts, error_type=kind, error=error))
 
     def task_refused(self, task: Task, error: Exception) -> None:
@@ -294,3 +302,15 @@ class BaseState(ABC):
             error: why not.
         """
         self.add_dead_letter(DeadLetter(task=task, attempts=0, error_type=type(error).__name__, error=str(error)))
+
+    def _is_stale(self, task: Task) -> bool:
+        """Tell whether a task is a slice that would be answered as stale: another delivery has done its work."""
+        meta = read_meta(task)
+        if meta is None or meta.slice is None:
+            return False
+        message, iteration = meta.slice, self.get_iteration(meta.slice.iteration)
+        shards = [shard for shard in self.list_shards(message.iteration) if shard.index == message.shard]
+        if iteration is None or iteration.status != "running" or not shards:
+            return True
+        [shard] = shards
+        return shard.status != "running" or shard.epoch != message.epoch or shard.step > message.step

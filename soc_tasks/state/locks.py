@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from django.db import OperationalError
 
-#: What PostgreSQL (appendix A) calls deadlock_detected and serialization_failure, and lock_not_available.
-_UNDONE_STATES: Final = frozenset({"40P01", "40001"})
-_LOCK_STATE: Final = "55P03"
-#: What MySQL and MariaDB call ER_LOCK_DEADLOCK; and ER_LOCK_WAIT_TIMEOUT, ER_LOCK_NOWAIT.
-_UNDONE_NUMBER: Final = 1213
-_LOCK_NUMBERS: Final = frozenset({1205, 3572})
+from soc_tasks.engine.store import conflicts
 
 
 def is_lock_error(error: BaseException | None) -> bool:
@@ -22,9 +15,8 @@ def is_lock_error(error: BaseException | None) -> bool:
     """
     if not isinstance(error, OperationalError):
         return error is not None and isinstance(error.__cause__, OperationalError) and is_lock_error(error.__cause__)
-    state, number = _read_code(error)
-    if state is not None or number is not None:
-        return state == _LOCK_STATE or number in _LOCK_NUMBERS or was_undone(error)
+    if conflicts.read_code(error) != (None, None):
+        return conflicts.is_conflict(error)
     return "locked" in str(error) or "busy" in str(error)
 
 
@@ -36,13 +28,4 @@ def was_undone(error: BaseException | None) -> bool:
     """
     if not isinstance(error, OperationalError):
         return error is not None and isinstance(error.__cause__, OperationalError) and was_undone(error.__cause__)
-    state, number = _read_code(error)
-    return state in _UNDONE_STATES or number == _UNDONE_NUMBER
-
-
-def _read_code(error: OperationalError) -> tuple[str | None, int | None]:
-    # psycopg names the state `sqlstate`, psycopg2 `pgcode`; MySQL's number is the first argument.
-    cause = error.__cause__
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
-    return state, number
+    return conflicts.was_undone(error)

@@ -52,16 +52,15 @@ def check(note_figure, site, name, seed, rows, batch, transport, least, longest)
 @pytest.mark.parametrize("chaos_site", VENDORS, indirect=True)
 @pytest.mark.parametrize(("name", "transport"), [("atomic", "5%"), ("leased", "50%")])
 def test_nothing_is_lost_or_doubled(chaos_site, name, transport, note_figure):
-    check(note_figure, chaos_site, name, 1, 4_000, 20, transport, least=3, longest=SHORT)
+    check(note_figure, chaos_site, name, 1, 2_500, 20, transport, least=3, longest=SHORT)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("chaos_site", VENDORS, indirect=True)
-@pytest.mark.parametrize(
-    ("name", "transport"), [*(("atomic", name) for name in TRANSPORTS), ("leased", "5%"), ("leased", "50%")]
-)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", ["atomic", "leased"])
 def test_nothing_is_lost_or_doubled_of_many(chaos_site, name, transport, note_figure):
     # The faster a database, the more batches there must be for as many kills. One that is not atomic and was killed
     # keeps others out until its lease ends: fewer of those.
-    batch = (25 if chaos_site.vendor == "mariadb" else 100) * (1 if name == "atomic" else 4)
+    batch = (50 if chaos_site.vendor == "mariadb" else 100) * (1 if name == "atomic" else 4)
     check(note_figure, chaos_site, name, 7, 100_000, batch, transport, least=50, longest=LONG)

@@ -46,7 +46,11 @@ class Adding(RuleBasedStateMachine):
         else:
             self.store.add(made)
 
-    @rule(given=st.lists(tasks, max_size=4), queue=queues, count=st.sampled_from((0, 0, 12)))
+    @rule(
+        given=st.lists(tasks, max_size=4),
+        queue=queues | st.sampled_from(("slow", "fast")),
+        count=st.sampled_from((0, 14)),
+    )
     def add(self, given, queue, count):
         self.add_all([*given, *[(queue, None, None, None)] * count])
 
@@ -75,10 +79,14 @@ class Adding(RuleBasedStateMachine):
             self.model.restore(outer)
 
     @precondition(lambda self: self.model.ended)
-    @rule(number=numbers, early=st.integers(0, 1))
-    def add_again(self, number, early):
+    @rule(number=numbers, early=st.integers(0, 1), accepts=st.booleans())
+    def add_again(self, number, early, accepts):
         """Ask for a name when it is free again, or just before."""
         queue, name = sorted(self.model.ended)[number % len(self.model.ended)]
         left = self.model.ended[queue, name] - early - self.clock.now()
         self.clock.advance(max(0, left) / SECOND)
-        self.add_all([(queue, name, None, None)])
+        if accepts:
+            made = [self.make((queue, name, None, None))]
+            assert self.store.accept(made) == self.model.accept(made)
+        else:
+            self.add_all([(queue, name, None, None)])

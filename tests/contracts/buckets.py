@@ -36,6 +36,8 @@ class Bucket:
         #: When tasks started, and when it was slowed down: by a clock that nobody sets.
         self.starts: list[float] = []
         self.halved = None
+        #: When that emptied it; and when that was last tried, by both clocks.
+        self.drained, self.refused = None, None
 
     def fill(self, now):
         if (
@@ -50,7 +52,7 @@ class Bucket:
         """How many tasks may go now: at least, at most."""
         tokens = int(self.fill(now) + 1e-6)
         if self.pressed is not None:
-            return 0, self.size
+            return 0, 0 if self.drained == now else self.size
         if self.rate is None:
             return math.inf, math.inf
         if not self.ramps:
@@ -77,17 +79,31 @@ class Bucket:
         if low >= 1:
             return now, now
         if self.pressed is not None:
-            return now, now + LONGEST_HOLD * SECOND
+            return now + (self.drained == now), now + LONGEST_HOLD * SECOND
         if self.ramps:
             return now, now + SECOND // SLOW_START
         moment = now + (1 - self.fill(now)) / self.rate * SECOND
         return math.floor(moment), math.ceil(moment) + 1
 
     def press(self, now, monotonic):
-        self.pressed = now
-        # Another refusal within a second changes nothing.
-        if self.halved is None or monotonic - self.halved >= 1:
-            self.halved = monotonic
+        # Another refusal within a second changes nothing; nor may one, where the clock was set meanwhile.
+        last = self.refused
+        if last is None or (now - last[0] >= SECOND and monotonic - last[1] >= 1):
+            self.halved, self.drained = monotonic, now
+        self.pressed, self.refused = now, (now, monotonic)
+
+    def set_back(self):
+        """The clock was set back, and nobody noticed: one that was held may be held again."""
+        self.drained = None
+        if self.refused is not None:
+            self.pressed = self.refused[0]
+
+    def shift_clock(self, by):
+        """The clock was set, and that was noticed."""
+        self.filled, self.pressed, self.drained = (
+            moment and moment + by for moment in (self.filled, self.pressed, self.drained)
+        )
+        self.refused = self.refused and (self.refused[0] + by, self.refused[1])
 
     def check(self, count, monotonic):
         """Note that tasks started, and hold the queue to its rate in whatever window: it knows no better."""

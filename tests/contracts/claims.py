@@ -35,13 +35,18 @@ class Claims(RuleBasedStateMachine):
             claimed = [one for one in leased if one.queue == queue]
             # The first of them, and no others.
             assert [one.name for one in claimed] == [item.task.name for item in due[: len(claimed)]]
-            assert len(claimed) <= most[queue]
+            if len(claimed) > most[queue]:
+                raise AssertionError(f"{len(claimed)} tasks of queue {queue}, and not {most[queue]} at most")
             heads[queue], asked = due[0].order if due else None, asked or bool(urgent)
             if due and queue not in model.paused and (model.buckets[queue].rate or model.buckets[queue].pressed):
                 normal = sum(one.due > AT_ONCE for one in claimed)
                 model.buckets[queue].take(normal, now)
                 model.buckets[queue].check(normal, self.clock.monotonic())
         assert taken.keys() <= most.keys()
+        if worker not in model.workers:
+            # It has looked at the buckets, and no more.
+            assert leased == []
+            return
         ready = [queue for queue in least if least[queue]]
         if asked:
             # What is asked for has turns of its own.

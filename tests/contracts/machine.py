@@ -55,12 +55,12 @@ class Machine(Adding, Claims, Reads):
 
     # Workers.
 
-    @initialize(count=st.integers(1, 3), given=st.lists(tasks, min_size=1, max_size=9))
-    def begin(self, count, given):
+    @initialize(count=st.integers(1, 3), given=st.lists(tasks, min_size=1, max_size=9), queue=queues)
+    def begin(self, count, given, queue):
         for _ in range(count):
             self.join(1)
-        self.store.accept(made := [self.make(one) for one in given])
-        self.model.accept(made)
+        self.accept(given, ())
+        self.add((), queue, 14)
 
     @precondition(lambda self: self.memory)
     @rule(what=st.sampled_from(("join", "beat", "crash", "leave", "release_unknown")), number=numbers)
@@ -101,6 +101,8 @@ class Machine(Adding, Claims, Reads):
         """Another worker finds one dead, as it was when somebody last looked."""
         if number % 2:
             self.look()
+        if number % 3 == 0:
+            self.beat(number)
         self.reclaim(self.pick(number))
 
     @precondition(lambda self: any(item.owner for item in self.model.items.values()))
@@ -135,11 +137,25 @@ class Machine(Adding, Claims, Reads):
         worker = self.pick(number)
         self.exchange_with(worker, self.verdicts(worker, given, took), limit, among)
 
-    @precondition(lambda self: any(item.alone for item in self.model.items.values()))
-    @rule(answer=answers)
-    def answer_alone(self, answer):
-        worker = next(item.owner for item in self.model.items.values() if item.alone)
-        self.exchange_with(worker, self.verdicts(worker, [answer], 0), 0, None)
+    @precondition(lambda self: self.model.workers and self.tried())
+    @rule(number=numbers, answer=answers)
+    def try_again(self, number, answer):
+        """Have something run at once that was tried before, and answer it."""
+        item = self.tried()[number % len(self.tried())]
+        self.ask_for(item)
+        worker = self.pick_living(number)
+        self.exchange_with(worker, [], 40, None)
+        if item.key in self.memory[worker]:
+            # As what it has held for the longest time.
+            self.memory[worker] = {item.key: self.memory[worker].pop(item.key), **self.memory[worker]}
+            self.exchange_with(
+                worker, self.verdicts(worker, [answer, *["none yet"] * len(self.memory[worker])], 0), 0, None
+            )
+
+    def tried(self):
+        """What waits again."""
+        items = self.model.list_tasks()
+        return [item for item in items if item.state == "waiting" and (item.attempts or item.busy or item.unknown)]
 
     @precondition(lambda self: self.late())
     @rule(number=numbers, answer=answers)
@@ -166,7 +182,7 @@ class Machine(Adding, Claims, Reads):
         for verdict in verdicts:
             self.model.settle(worker, verdict)
         leased = self.store.exchange(worker, verdicts, limit, among)
-        self.check_claim(worker, leased, limit if worker in self.model.workers else 0, among)
+        self.check_claim(worker, leased, limit, among)
         return leased
 
     @precondition(lambda self: self.model.workers)
@@ -203,14 +219,16 @@ class Machine(Adding, Claims, Reads):
         self.check_lease(worker, leased, alone=True)
 
     @precondition(lambda self: self.model.suspects(NAMES))
-    @rule(gets_further=st.sampled_from((False, False, False, True)))
-    def crash_alone(self, gets_further):
+    @rule(end=st.sampled_from(("crash", "crash", "get further and crash")) | answers)
+    def run_alone(self, end):
         self.join(1)
         worker = max(self.model.workers)
         self.claim_suspect_as(worker, None)
-        if gets_further:
-            self.model.progress[self.model.held_by(worker)[0].key] += 1
-        self.reclaim(worker)
+        if not isinstance(end, str):
+            self.exchange_with(worker, self.verdicts(worker, [end], 0), 0, None)
+        elif "crash" in end:
+            self.model.progress[self.model.held_by(worker)[0].key] += "further" in end
+            self.reclaim(worker)
 
     def release_unknown(self, number):
         """A commit whose answer was lost: what came of it is not known."""
@@ -234,8 +252,9 @@ class Machine(Adding, Claims, Reads):
     def act_on_a_task(self, what, number):
         getattr(self, what)(number)
 
-    @rule(what=st.sampled_from(("pause", "resume", "resume", "purge")), queue=queues)
-    def act_on_a_queue(self, what, queue):
+    @rule(what=st.sampled_from(("pause", "resume", "resume", "purge")), number=numbers)
+    def act_on_a_queue(self, what, number):
+        queue, _ = self.some_key(number)
         if what == "purge":
             self.purge(queue)
         else:
@@ -246,11 +265,16 @@ class Machine(Adding, Claims, Reads):
         (self.model.paused.add if paused else self.model.paused.discard)(queue)
 
     def run_now(self, number):
-        item = self.model.items.get(self.some_key(number))
-        waits = item is not None and item.state != "running"
-        assert self.store.run_now(*self.some_key(number)) == waits
-        if waits:
-            item.asked = self.clock.now()
+        key = self.some_key(number)
+        item = self.model.items.get(key)
+        if item is not None and item.state != "running":
+            self.ask_for(item)
+        else:
+            assert not self.store.run_now(*key)
+
+    def ask_for(self, item):
+        assert self.store.run_now(*item.key)
+        item.asked = self.clock.now()
 
     def delete(self, number):
         key = self.some_key(number)
@@ -295,6 +319,8 @@ class Machine(Adding, Claims, Reads):
         # A name that is free stays free: it might be taken again, and either would be right.
         self.sweep_all(1000 * DAY)
         self.clock.set_back(seconds)
+        for bucket in self.model.buckets.values():
+            bucket.set_back()
 
     def shift_clock(self, seconds):
         self.sweep_all(1000 * DAY)

@@ -152,7 +152,7 @@ class Model:
             item.first_attempt = item.first_attempt and item.first_attempt + by
             item.unknown = item.unknown and item.unknown + by
         for bucket in self.buckets.values():
-            bucket.filled, bucket.pressed = (moment and moment + by for moment in (bucket.filled, bucket.pressed))
+            bucket.shift_clock(by)
 
     # What may go.
 

@@ -87,7 +87,7 @@ class Reads(RuleBasedStateMachine):
 
     def what_comes_next_is_known(self):
         store, model, now = self.store, self.model, self.clock.now()
-        among = (None, {"plain"}, {"slow", "narrow"}, {"plain", "fast"}, set())[self._steps % 5]
+        among = (None, *({name} for name in NAMES), {"plain", "slow"}, set())[self._steps % 8]
         meant = set(NAMES) if among is None else among
         agree(store.is_empty(among), model.is_empty(meant))
         agree(store.count_retries(among), model.retries(meant))

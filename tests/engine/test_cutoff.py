@@ -67,6 +67,8 @@ def hang(store):
             go_on.set()
             worker.stop()
             thread.join(30)
+            # Its thread was given up by the worker: it closes its connection when it comes to its end.
+            until(lambda: not any(each.name == "soc_tasks-dispatch" for each in threading.enumerate()))
         return became[0]
 
     return hang

@@ -125,7 +125,7 @@ def test_the_clock_is_set_under_load(site, clock, work, running_worker, settings
 
 
 @pytest.mark.requires("sigkill")
-@on(*SERVERS)
+@on(*SERVERS, long=["mariadb"])
 def test_machines_an_hour_apart_share_a_server(site):
     """One worker is an hour behind, one an hour ahead, and so is who enqueues: all go by the server's clock."""
     behind = site.start("tests.faults.skewed", -HOUR, "tasks", "run", "--processes", 1, "--threads", 2)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.requires("sigkill")
 
 #: Seconds that tasks get, and that they take.
 GRACE, TASK = 5.0, 0.02
-ROWS, TASKS = 2000, 60
+ROWS, TASKS = 600, 60
 
 
 @on("sqlite")

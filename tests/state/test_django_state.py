@@ -168,6 +168,27 @@ def test_a_queue_that_gives_up_leaves_a_letter(run):
     assert state.get_iteration(run).status == "failed"
 
 
+@pytest.mark.parametrize("other", [{"step": 1}, {"epoch": 0}, {"shard": 7}, {"iteration": "e" * 32}])
+def test_a_slice_that_others_left_behind_leaves_no_letter(run, other):
+    state = get_state()
+    message = SliceMessage(**{"iteration": run, "shard": 1, "step": 2, "epoch": 1, **other})
+    state.task_exhausted(make_task(message), 5, 0)
+    assert state.list_dead_letters() == []
+    # One that is to come is not left behind.
+    state.task_exhausted(make_task(SliceMessage(iteration=run, shard=1, step=3, epoch=1)), 5, 500)
+    assert len(state.list_dead_letters()) == 1
+
+
+@pytest.mark.parametrize("status", ["cancelled", "succeeded", "failed", "paused"])
+def test_a_slice_of_an_iteration_that_does_not_run_leaves_no_letter(run, status):
+    state = get_state()
+    record = state.get_iteration(run)
+    record.status = status
+    state.save_iteration(record)
+    state.task_exhausted(make_task(SliceMessage(iteration=run, shard=1, step=2, epoch=1)), 5, 0)
+    assert state.list_dead_letters() == []
+
+
 def test_the_letter_of_a_task_that_nobody_knew_says_what_to_do(db):
     state = get_state()
     state.task_exhausted(make_task(), 0, -2)

@@ -24,4 +24,9 @@ class Migration(migrations.Migration):
             name="capped",
             field=models.BigIntegerField(db_default=0),
         ),
+        migrations.AddField(
+            model_name="queuestate",
+            name="doubling",
+            field=models.FloatField(db_default=1.0),
+        ),
     ]

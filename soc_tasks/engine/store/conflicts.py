@@ -13,10 +13,12 @@ from django.db import OperationalError, connections
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: PostgreSQL, appendix A: serialization_failure, deadlock_detected.
-_STATES: Final = frozenset({"40001", "40P01"})
-#: MySQL's and MariaDB's error reference: ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT.
-_NUMBERS: Final = frozenset({1213, 1205})
+#: PostgreSQL, appendix A: deadlock_detected, serialization_failure; MySQL's and MariaDB's reference: ER_LOCK_DEADLOCK.
+_UNDONE_STATES: Final = frozenset({"40P01", "40001"})
+_UNDONE_NUMBER: Final = 1213
+#: Likewise lock_not_available; ER_LOCK_WAIT_TIMEOUT, ER_LOCK_NOWAIT.
+_LOCK_STATE: Final = "55P03"
+_LOCK_NUMBERS: Final = frozenset({1205, 3572})
 
 #: How often a transaction is tried.
 TRIES: Final = 6
@@ -24,14 +26,30 @@ TRIES: Final = 6
 FIRST_PAUSE: Final = 0.01
 
 
-def is_conflict(error: BaseException) -> bool:
-    """Tell whether a database error means: nothing was done, try again."""
+def read_code(error: BaseException) -> tuple[str | None, int | None]:
+    """Return the state (PostgreSQL) and the number (MySQL, MariaDB) of a database error, as far as it has them."""
     cause = error.__cause__
-    if cause is None:
-        return False
     # psycopg names the state `sqlstate`, psycopg2 `pgcode`; MySQL's number is the first argument.
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    return state in _STATES or (bool(cause.args) and cause.args[0] in _NUMBERS)
+    given = error.args or getattr(cause, "args", ())
+    return state, given[0] if given and isinstance(given[0], int) else None
+
+
+def was_undone(error: BaseException) -> bool:
+    """Tell whether a database undid a whole transaction, so that others could go on: made again, it may succeed."""
+    state, number = read_code(error)
+    return state in _UNDONE_STATES or number == _UNDONE_NUMBER
+
+
+def is_lock_missed(error: BaseException) -> bool:
+    """Tell whether a database error says that somebody else holds a lock."""
+    state, number = read_code(error)
+    return state == _LOCK_STATE or number in _LOCK_NUMBERS
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether a database error means: nothing was done, try again."""
+    return was_undone(error) or is_lock_missed(error)
 
 
 def retried(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:

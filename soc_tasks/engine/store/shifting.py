@@ -10,7 +10,7 @@ from soc_tasks.engine.store.rows import QUEUES, TASKS, State
 
 # What had an attempt, or was busy, or unknown, waits for so many seconds; anything else for a moment of its own.
 _TRIED: Final = "(attempts > 0 OR busy > 0 OR unknown IS NOT NULL)"
-# The first column is written last: MySQL reads, in an assignment, what those before it have written.
+# MySQL assigns from left to right and reads what it has just written: `unknown`, which the condition reads, comes last.
 _SHIFT: Final = (
     f"UPDATE {TASKS} SET due = CASE WHEN %s THEN due + %%s ELSE due END, first_attempt = first_attempt + %%s,"
     f" unknown = unknown + %%s WHERE state IN ({State.WAITING:d}, {State.RUNNING:d}, {State.SUSPECT:d}) AND %s"

@@ -7,7 +7,7 @@ import soc_tasks.fields
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("soc_tasks_engine", "0003_caps_that_double"),
+        ("soc_tasks_engine", "0002_caps_and_unknown_tasks"),
     ]
 
     operations = [
