@@ -148,6 +148,11 @@ SOC_TASKS: dict[str, object] = {
     # http target: the account whose OIDC token is sent and demanded, and the token's audience (None: URL).
     "SERVICE_ACCOUNT": None,
     "AUDIENCE": None,
+    # The account of Cloud Scheduler's tokens, for from_cron (None: SERVICE_ACCOUNT).
+    "CRON_SERVICE_ACCOUNT": None,
+    # Who issues these tokens, and where the keys are that they are judged by: others than Google's in development only.
+    "OIDC_ISSUER": "https://accounts.google.com",
+    "OIDC_CERTS_URL": "https://www.googleapis.com/oauth2/v1/certs",
     # cloud_tasks: whether tasks stay on the version that queued them; else they go to the latest.
     "PIN_VERSION": False,
     # Where payloads, runs, outbox and dead letters live: "django" (its database) or "datastore".

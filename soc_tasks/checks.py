@@ -19,7 +19,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from django.http.request import split_domain_port, validate_host
 
-from soc_tasks.conf import find_problems, get_queues, get_settings
+from soc_tasks.conf import Settings, find_problems, get_queues, get_settings
 from soc_tasks.errors import ConfigurationError, NotSupportedError
 
 DOCS = "See docs/reference/checks.md#{}."
@@ -99,6 +99,48 @@ def check_dispatch(**_: Any) -> list[CheckMessage]:
             "SOC_TASKS['DISPATCH'] is 'http', and SOC_TASKS['URL'] does not say where this site is.",
             hint="Set it to the base URL at which workers reach the site. " + DOCS.format("soc_taskse007"),
             id="soc_tasks.E007",
+        )
+    ]
+
+
+@register()
+def check_tokens(**_: Any) -> list[CheckMessage]:
+    """E008: with HTTP targets of Cloud Tasks it is known whose tokens prove a call, and what for."""
+    if not _settings_are_good() or get_settings().backend != "cloud_tasks" or get_settings().target != "http":
+        return []
+    missing = []
+    if not get_settings().service_account:
+        missing.append("SOC_TASKS['SERVICE_ACCOUNT'], the e-mail address of the account whose tokens Cloud Tasks sends")
+    if not get_settings().effective_audience:
+        missing.append("SOC_TASKS['URL'], the base URL of this site, which tokens are made for")
+    return [
+        Error(
+            "Nothing proves a call of Cloud Tasks: each is answered with 403.",
+            hint=f"Set {each}. " + DOCS.format("soc_taskse008"),
+            id="soc_tasks.E008",
+        )
+        for each in missing
+    ]
+
+
+@register(deploy=True)
+def check_issuer(**_: Any) -> list[CheckMessage]:
+    """W008: in production tokens are Google's; in development they need not be: runs with `check --deploy` only."""
+    if not _settings_are_good() or get_settings().backend != "cloud_tasks":
+        return []
+    others = [
+        name
+        for name, field in Settings.__dataclass_fields__.items()
+        if name in ("oidc_issuer", "oidc_certs_url") and getattr(get_settings(), name) != field.default
+    ]
+    if not others:
+        return []
+    names = " and ".join(f"SOC_TASKS[{name.upper()!r}]" for name in others)
+    return [
+        Warning(
+            f"{names} differ from Google's: whoever holds those keys can call every task.",
+            hint="Leave them out where the site is open to others. " + DOCS.format("soc_tasksw008"),
+            id="soc_tasks.W008",
         )
     ]
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,11 @@ class Settings:
     service_account: str | None = None
     #: http target: audience of that token; None takes `url`.
     audience: str | None = None
+    #: cloud_tasks: the account whose OIDC token Cloud Scheduler sends; None takes `service_account`.
+    cron_service_account: str | None = None
+    #: Who issues those tokens, and where the keys are that they are judged by: others than Google's for development.
+    oidc_issuer: str = "https://accounts.google.com"
+    oidc_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
     #: cloud_tasks: whether tasks stay on the running version; else they go to the latest.
     pin_version: bool = False
     #: "django" or "datastore": where payloads, runs, outbox and dead letters live.
@@ -66,6 +72,11 @@ class Settings:
             return self.slice_seconds
         # gunicorn ends a request after 30 s; App Engine gives a task 10 minutes (djangae stops at 9.5).
         return 570.0 if os.environ.get("GAE_ENV") == "standard" and self.backend == "cloud_tasks" else 25.0
+
+    @property
+    def effective_audience(self) -> str | None:
+        """Return the audience of the tokens that are sent to this service and demanded by it; None: none is set."""
+        return self.audience or (self.url.rstrip("/") if self.url else None)
 
 
 _CHOICES = {
@@ -111,6 +122,10 @@ def find_problems(given: Any) -> list[str]:
             problems.append(f"SOC_TASKS[{key!r}] must hold strings only, not {value!r}.")
         elif name == "url" and value is not None and (problem := find_url_problem(value)):
             problems.append(f"SOC_TASKS[{key!r}] is no base URL such as 'https://www.example.org': {problem}.")
+        elif name == "oidc_issuer" and not value:
+            problems.append(f"SOC_TASKS[{key!r}] must name the issuer of tokens.")
+        elif name == "oidc_certs_url" and (problem := _find_certs_problem(value)):
+            problems.append(f"SOC_TASKS[{key!r}] is no URL to get keys from: {problem}.")
         elif name == "services":
             problems.extend(_find_service_problems(value))
     return problems
@@ -126,6 +141,24 @@ def _find_service_problems(services: Mapping[Any, Any]) -> list[str]:
                 f"SOC_TASKS['SERVICES'][{service!r}] is no base URL such as 'https://www.example.org': {problem}."
             )
     return problems
+
+
+def _find_certs_problem(url: str) -> str | None:
+    """Return why keys cannot be had from a URL, or None: whoever can change them on the way lets anybody in."""
+    base = re.match(r"[^/]*//[^/?#]*", url)
+    if problem := find_url_problem(base[0] if base is not None and url.isascii() and url.isprintable() else url):
+        return problem
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        return "it must begin with https://, but on this machine (localhost, 127.0.0.1)"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def find_url_problem(url: Any) -> str | None:
@@ -180,7 +213,10 @@ _QUEUE_NUMBERS = {
     "retry_min_backoff": False,
     "retry_max_backoff": False,
     "retry_max_doublings": True,
+    "log_sampling_ratio": False,
 }
+#: Options of a queue that are dicts of strings, and what they may hold.
+_QUEUE_DICTS = {"routing": {"service", "version", "instance"}}
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 
@@ -193,10 +229,11 @@ def _read_queue(given: Any) -> QueueOptions:
         raise ConfigurationError(
             f"CLOUD_TASKS_QUEUES: {name!r} is no queue name; it must match [A-Za-z0-9-] and have 1 to 100 characters."
         )
-    if unknown := set(given) - set(_QUEUE_NUMBERS) - {"name"}:
+    options = {*_QUEUE_NUMBERS, *_QUEUE_DICTS}
+    if unknown := set(given) - options - {"name"}:
         raise ConfigurationError(
             f"CLOUD_TASKS_QUEUES: queue {name!r} has unknown options {', '.join(sorted(map(str, unknown)))}; "
-            f"known are {', '.join(sorted(_QUEUE_NUMBERS))}."
+            f"known are {', '.join(sorted(options))}."
         )
     numbers: dict[str, Any] = {}
     for option, whole in _QUEUE_NUMBERS.items():
@@ -212,6 +249,17 @@ def _read_queue(given: Any) -> QueueOptions:
             raise ConfigurationError(
                 f"CLOUD_TASKS_QUEUES: {option} of queue {name!r} must be {kind}, not {value!r}."
             ) from None
+    for option, known in _QUEUE_DICTS.items():
+        value = given.get(option)
+        if value is not None and not (
+            isinstance(value, Mapping) and set(value) <= known and all(isinstance(item, str) for item in value.values())
+        ):
+            raise ConfigurationError(
+                f"CLOUD_TASKS_QUEUES: {option} of queue {name!r} must be a dict of str with "
+                f"{', '.join(sorted(known))}, not {value!r}."
+            )
+    if not 0 <= numbers.get("log_sampling_ratio", 0) <= 1:
+        raise ConfigurationError(f"CLOUD_TASKS_QUEUES: log_sampling_ratio of queue {name!r} must be from 0 to 1.")
     for option in ("rate_per_second", "rate_max_concurrent"):
         if option in numbers and not 0 < numbers[option] < float("inf"):
             raise ConfigurationError(f"CLOUD_TASKS_QUEUES: {option} of queue {name!r} must be above 0.")
@@ -222,6 +270,9 @@ def _read_queue(given: Any) -> QueueOptions:
             rate_per_second=numbers.get("rate_per_second"),
             rate_max_concurrent=numbers.get("rate_max_concurrent"),
             retry=RetryOptions(**retry).over(DEFAULT_RETRY),
+            retry_given=RetryOptions(**retry),
+            log_sampling_ratio=numbers.get("log_sampling_ratio"),
+            routing=given.get("routing"),
         )
     except ValueError as error:
         raise ConfigurationError(f"CLOUD_TASKS_QUEUES: queue {name!r}: {error}") from None

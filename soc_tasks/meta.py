@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import simplejson
 
-from soc_tasks.values import META_HEADER, RetryOptions, Task
+from soc_tasks.values import MAX_WHOLE, META_HEADER, RetryOptions, Task
 
 #: gunicorn takes header fields of 8,190 bytes by default; other servers take more.
 MAX_META_BYTES: Final = 8000
@@ -22,6 +22,8 @@ MAX_META_BYTES: Final = 8000
 # Made once: simplejson.dumps() makes an encoder for every call with options.
 _encoder: Final = simplejson.JSONEncoder(separators=(",", ":"))
 _START_ID = re.compile(r"[0-9a-f]{32}")
+#: The year 5138, in seconds since the epoch.
+_END_OF_TIME: Final = 1e11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,8 @@ class Meta:
         inherited: for the start of an iteration.
         repeat: whether `repeat_in` made this start.
         admitted: whether access was judged when a session or cron started this task.
+        tried: attempts that earlier copies of the task had (`repeatTask(countdown)` on Cloud Tasks makes copies).
+        since: seconds since the epoch when it was first due; None: when it was made.
     """
 
     start_id: str
@@ -96,6 +100,14 @@ class Meta:
     inherited: Inherited | None = None
     repeat: bool = False
     admitted: bool = False
+    tried: int = 0
+    since: float | None = None
+
+    @property
+    def began(self) -> float:
+        """Return when the task was first due, or made, in seconds since the epoch."""
+        # A start id begins with the milliseconds of its making.
+        return self.since if self.since is not None else int(self.start_id[:12], 16) / 1000
 
     def to_header(self) -> str:
         """Return the header's value: compact JSON in ASCII."""
@@ -112,6 +124,10 @@ class Meta:
             values["repeat"] = True
         if self.admitted:
             values["admitted"] = True
+        if self.tried:
+            values["tried"] = self.tried
+        if self.since is not None:
+            values["since"] = self.since
         text: str = _encoder.encode(values)
         return text
 
@@ -143,6 +159,8 @@ class Meta:
                 inherited=Inherited.from_dict(values["inherited"]) if "inherited" in values else None,
                 repeat=values.get("repeat") is True,
                 admitted=values.get("admitted") is True,
+                tried=_read_tried(values.get("tried", 0)),
+                since=_read_since(values.get("since")),
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the task header is malformed: {error!r}") from error
@@ -152,6 +170,18 @@ def _read_keys(keys: Any) -> tuple[str, ...]:
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError("the keys of the task header are malformed")
     return tuple(keys)
+
+
+def _read_tried(tried: Any) -> int:
+    if type(tried) is not int or not 0 <= tried <= MAX_WHOLE:
+        raise ValueError("the attempts of the task header are malformed")
+    return tried
+
+
+def _read_since(since: Any) -> float | None:
+    if since is not None and (type(since) not in (int, float) or not 0 <= since < _END_OF_TIME):
+        raise ValueError("the time of the task header is malformed")
+    return None if since is None else float(since)
 
 
 def make_start_id() -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from soc_tasks.views.relaying import relay
+
+urlpatterns: list[URLPattern] = [
+    path("relay/", relay, name="tasks_relay"),
+]

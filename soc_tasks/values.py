@@ -104,12 +104,18 @@ class QueueOptions:
         rate_per_second: dispatches a second; None takes the backend's default (embedded: without limit).
         rate_max_concurrent: dispatches at one time over all workers; None as above.
         retry: its retry options, whole (defaults filled in).
+        retry_given: those of them that are set.
+        log_sampling_ratio: share of operations that Cloud Tasks logs, 0 to 1.
+        routing: where App Engine tasks of the queue go, over their own routing: service, version, instance.
     """
 
     name: str
     rate_per_second: float | None = None
     rate_max_concurrent: int | None = None
     retry: RetryOptions = DEFAULT_RETRY
+    retry_given: RetryOptions = RetryOptions()
+    log_sampling_ratio: float | None = None
+    routing: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +136,7 @@ class Task:
         service, version, instance: where it runs, on a backend that routes.
         start_id: 32 hex digits, the same across redeliveries, retries and the relay.
         named: whether the caller chose the name (then it stays taken for a while after the task's end).
+        target: what the dispatcher of the engine's server must know beside that, as JSON values.
     """
 
     queue: str
@@ -147,6 +154,7 @@ class Task:
     instance: str | None = None
     start_id: str = ""
     named: bool = False
+    target: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +216,9 @@ class Delivery:
         stopping: whether the worker wants to end: work that can be cut short should be.
         failures: the exceptions that the view raised, for whoever made the call.
         outcomes: gets the outcome that the view decides on, where whoever made the call writes the log line.
+        note: what whoever made the last call noted (`Answer.note`).
+        is_overdue: whether its attempts were used up before this one, of which no answer came: it must not run.
+        takes_countdown: whether the queue goes by the countdown of an answer (`repeatTask(countdown)`).
     """
 
     queue: str
@@ -221,6 +232,9 @@ class Delivery:
     stopping: Callable[[], bool] = _never
     failures: list[BaseException] = field(default_factory=list)
     outcomes: list[str] | None = None
+    note: str = ""
+    is_overdue: bool = False
+    takes_countdown: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,12 +247,16 @@ class Answer:
         outcome: value of the outcome header: "", "dead", or "busy" or "unknown" (not counted as an attempt).
         countdown: seconds until the next attempt, where the view asked for it.
         retry_after: seconds for which a service that answers 429 or 503 wants to be left alone, where it says so.
+        presses: whether 429 and 503 ask for the whole queue to be slowed down.
+        note: what whoever made the call wants to be told at the next one; None: what it was told before.
     """
 
     status: int
     outcome: str = ""
     countdown: float | None = None
     retry_after: float | None = None
+    presses: bool = True
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,6 +187,54 @@ def test_e001_urls_that_are_none(settings, url):
         assert "u:p" not in message.msg
 
 
+CLOUD = {"BACKEND": "cloud_tasks", "TARGET": "http", "URL": "https://site.example", "SERVICE_ACCOUNT": "a@x.example"}
+
+
+@pytest.fixture
+def cloud_project(settings):
+    settings.CLOUD_TASKS_PROJECT_ID, settings.CLOUD_TASKS_LOCATION = "demo", "here"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (CLOUD, 0),
+        ({**CLOUD, "SERVICE_ACCOUNT": None}, 1),
+        ({**CLOUD, "SERVICE_ACCOUNT": ""}, 1),
+        ({**CLOUD, "URL": None}, 1),
+        ({**CLOUD, "URL": None, "AUDIENCE": "x"}, 0),
+        ({"BACKEND": "cloud_tasks", "TARGET": "http"}, 2),
+        ({"BACKEND": "cloud_tasks"}, 0),
+        ({"TARGET": "http"}, 0),
+    ],
+)
+def test_e008_nothing_that_proves_a_call(settings, cloud_project, given, found):
+    settings.SOC_TASKS = given
+    assert [message.id for message in ask()].count("soc_tasks.E008") == found
+
+
+@pytest.mark.parametrize(
+    ("given", "silent"),
+    [
+        (CLOUD, True),
+        ({**CLOUD, "OIDC_ISSUER": "http://localhost:8123"}, False),
+        ({**CLOUD, "OIDC_CERTS_URL": "http://localhost:8123/certs"}, False),
+        ({"OIDC_ISSUER": "http://localhost:8123"}, True),
+    ],
+)
+def test_w008_tokens_that_are_not_googles(settings, cloud_project, given, silent):
+    settings.SOC_TASKS = given
+    assert ("soc_tasks.W008" not in ids()) is silent
+    without_deploy = checks.run_checks()
+    assert not [found for found in without_deploy if found.id == "soc_tasks.W008"]
+
+
+def test_e001_keys_that_come_over_an_open_network(settings):
+    settings.SOC_TASKS = {**CLOUD, "OIDC_CERTS_URL": "http://x.example/certs"}
+    [message] = ask()
+    assert (message.id, "https://" in message.msg) == ("soc_tasks.E001", True)
+
+
 def test_w003_tables_that_are_missing(monkeypatch, settings):
     for table in ("soc_tasks_shard", "soc_tasks_engine_task"):
         names = [name for name in connection.introspection.table_names() if name != table]

@@ -73,6 +73,39 @@ KEYS = {
     },
     "SERVICE_ACCOUNT": {"good": ["a@x.example", None], "bad": [5]},
     "AUDIENCE": {"good": ["https://x.example", None], "bad": [5]},
+    "CRON_SERVICE_ACCOUNT": {"good": ["a@x.example", None], "bad": [5]},
+    "OIDC_ISSUER": {"good": ["https://x.example", "http://localhost:8123", "x"], "bad": ["", None, 5, []]},
+    "OIDC_CERTS_URL": {
+        "good": [
+            "https://x.example",
+            "https://x.example/certs?a=b",
+            "http://localhost:8123/certs",
+            "HTTP://127.0.0.1/certs",
+            "http://127.1.2.3:80",
+            "http://[::1]:8123/certs",
+        ],
+        "bad": [
+            5,
+            None,
+            "",
+            "x.example/certs",
+            "//x.example/certs",
+            "file:///etc/passwd",
+            "ftp://localhost/certs",
+            "http://x.example/certs",
+            "http://10.0.0.1/certs",
+            "http://0.0.0.0/certs",
+            "http://localhost.x.example/certs",
+            "http://127.0.0.1.x.example/certs",
+            "http://localhost@x.example/certs",
+            "http://x.example#localhost",
+            "http://x.example\\@localhost/certs",
+            "https://u:secret@x.example/certs",
+            "https://x.example/certs\n",
+            "https://x.example:0/certs",
+            "https:///certs",
+        ],
+    },
     "PIN_VERSION": {"good": [True, False], "bad": [1, None, "no"]},
     "STATE": {"good": ["django", "datastore"], "bad": ["redis", "", None]},
     "DEFERRABLE": {"good": [(), [], ("a.b",), ["a", "b"]], "bad": ["a.b", None, {"a"}, (5,), [None]]},
@@ -140,7 +173,7 @@ def test_a_changed_setting_is_followed_at_once(task_queues):
     assert type(get_backend()).__name__ == "MemoryBackend"
 
 
-@pytest.mark.parametrize("backend", ["", "cloud_tasks", "nowhere", "no.such.module", "soc_tasks.conf.NoSuchName"])
+@pytest.mark.parametrize("backend", ["", "nowhere", "no.such.module", "soc_tasks.conf.NoSuchName"])
 def test_a_backend_that_cannot_be_imported_is_a_configuration_error(settings, backend):
     settings.SOC_TASKS = {"BACKEND": backend}
     with pytest.raises(ConfigurationError, match="BACKEND"):

@@ -165,9 +165,9 @@ def test_the_test_tools_are_as_promised():
     assert {behaviour.name for behaviour in testing.TaskFailedBehaviour} == {"DO_NOTHING", "RETRY_TASK", "RAISE_ERROR"}
 
 
-#: Melange's words; everything else is snake_case, but what unittest and Django call by their own names.
+#: Melange's words; everything else is snake_case, but what unittest, Django and http.server call by names of their own.
 CAMEL_CASE = {"startTask", "startTasks", "terminateTask", "repeatTask", "getBatchOfData"}
-OVERRIDES = {"setUp", "setUpClass", "tearDown", "tearDownClass", "setUpTestData"}
+OVERRIDES = {"do_GET", "setUp", "setUpClass", "tearDown", "tearDownClass", "setUpTestData"}
 
 
 def find_camel_case(path):

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from soc_tasks.backends.base import BaseBackend
 
 _BUILT_IN = {
+    "cloud_tasks": "soc_tasks.backends.cloud_tasks.backend.CloudTasksBackend",
     "embedded": "soc_tasks.backends.embedded.EmbeddedBackend",
     "memory": "soc_tasks.backends.memory.MemoryBackend",
 }
-_NOT_YET = ("cloud_tasks",)
 
 
 #: Backends that test tools put in the place of the settings', whatever tests do to these; the last one counts.
@@ -49,8 +49,6 @@ def get_backend() -> BaseBackend:
 @lru_cache(maxsize=1)
 def _load_backend() -> BaseBackend:
     name = get_settings().backend
-    if name in _NOT_YET:
-        raise ConfigurationError(f'SOC_TASKS["BACKEND"] = {name!r} is not in this release; use "embedded".')
     try:
         backend: BaseBackend = import_string(_BUILT_IN.get(name, name))()
     except ImportError as error:

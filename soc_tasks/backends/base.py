@@ -9,11 +9,15 @@ from typing import ClassVar
 
 from soc_tasks import signals
 from soc_tasks.conf import get_queues
-from soc_tasks.errors import NotSupportedError, QueueNotFoundError, TaskTooLargeError
+from soc_tasks.errors import EnqueueError, NotSupportedError, QueueNotFoundError, TaskTooLargeError
 from soc_tasks.values import Task
 
 #: The largest serialized task that Cloud Tasks accepts (recorded byte-exact from the service); the same everywhere.
 MAX_TASK_BYTES = 1_048_569
+
+
+class RefusedForGoodError(EnqueueError):
+    """A queue does not take a task, and never will."""
 
 
 class BaseBackend(ABC):
@@ -21,6 +25,8 @@ class BaseBackend(ABC):
 
     #: Whether `service`, `version` and `instance` mean something here.
     supports_routing: ClassVar[bool] = False
+    #: Whether a name that nobody chose stays taken for a while after its task has ended.
+    remembers_names: ClassVar[bool] = False
 
     def submit(self, tasks: Sequence[Task], using: str | None = None) -> None:
         """Check `tasks`, hand them over, and tell those who listen.

@@ -11,25 +11,34 @@ fences tell.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from django.db import Error, connections, transaction
 
-from soc_tasks.errors import BackendUnavailableError, ConfigurationError, EnqueueError
+from soc_tasks.backends.base import RefusedForGoodError
+from soc_tasks.errors import BackendUnavailableError, ConfigurationError, EnqueueError, TaskTooLargeError
 from soc_tasks.state import get_state
 from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks")
 
-#: Takes tasks over; a name that is taken already counts as success.
-Accept = Callable[[Sequence[Task]], None]
+#: Takes tasks over; a name that is taken already counts as success. Returns those that were not taken, by their place
+#: in the sequence, with what is wrong with each; what it raises is true of all.
+Accept = Callable[[Sequence[Task]], Mapping[int, Exception] | None]
+
+#: For how long a task is offered again that was refused for a reason that may pass, such as a queue that is not there.
+PATIENCE: Final = timedelta(days=1)
 
 #: Aliases whose outbox could not be handed on in the last round, which was said.
 _in_trouble: set[str] = set()
 
 #: How many tasks one call of `relay` hands on at a time.
 RELAY_BATCH = 100
+#: How often one call does that for an alias: its caller has something else to do as well.
+RELAY_ROUNDS = 100
 
 
 def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
@@ -88,8 +97,7 @@ def _hand_on(tasks: Sequence[Task], ids: Sequence[int], using: str, accept: Acce
         transaction.on_commit(lambda: _hand_on(tasks, ids, using, accept), using=target, robust=True)
         return
     try:
-        accept(tasks)
-        get_state().drop_held(using, ids)
+        _offer(tasks, ids, using, accept)
     except (EnqueueError, Error):
         # The rows are safe: the relay takes them when the lease of this process has ended.
         logger.exception("could not hand on %d tasks from the outbox on %s; the relay will", len(tasks), using)
@@ -115,8 +123,26 @@ def relay(accept: Accept) -> int:
 
 def _relay_alias(using: str, accept: Accept) -> int:
     state, count = get_state(), 0
-    while held := list(state.take_held(using, limit=RELAY_BATCH)):
-        accept([task for _, task in held])
-        state.drop_held(using, [row for row, _ in held])
-        count += len(held)
+    for _ in range(RELAY_ROUNDS):
+        if not (held := list(state.take_held(using, limit=RELAY_BATCH))):
+            break
+        count += _offer([task for _, task in held], [row for row, _ in held], using, accept)
     return count
+
+
+def _offer(tasks: Sequence[Task], ids: Sequence[int], using: str, accept: Accept) -> int:
+    """Hand tasks on, and drop the rows of those that were taken; return how many that were."""
+    state, refused = get_state(), accept(tasks) or {}
+    state.drop_held(using, [row for number, row in enumerate(ids) if number not in refused])
+    for number, error in refused.items():
+        task = tasks[number]
+        for_good = isinstance(error, RefusedForGoodError | TaskTooLargeError)
+        if for_good or datetime.now(UTC) - task.created > PATIENCE:
+            logger.error("task %s for queue %s was refused and is a dead letter now: %s", task.name, task.queue, error)
+            with state.atomic():
+                state.task_refused(task, error)
+            # Dropped last: if this process ends in between, there are two letters rather than none.
+            state.drop_held(using, [ids[number]])
+        else:
+            logger.warning("task %s for queue %s stays in the outbox: %s", task.name, task.queue, error)
+    return len(tasks) - len(refused)

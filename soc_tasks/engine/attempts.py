@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from soc_tasks import logs
 from soc_tasks.engine.clock import SECOND, Clock, from_micros
 from soc_tasks.engine.store.rows import Leased
-from soc_tasks.engine.verdicts import TIMED_OUT, is_last_attempt
+from soc_tasks.engine.verdicts import TIMED_OUT, Options, is_last_attempt
 from soc_tasks.values import DELIVERY_KEY, Answer, Delivery, Task
 
 logger = logging.getLogger("soc_tasks.engine")
@@ -47,7 +47,9 @@ class Job:
         self.logged = False
 
 
-def make_attempt(job: Job, dispatch: Dispatch, clock: Clock, stopping: Callable[[], bool]) -> None:
+def make_attempt(
+    job: Job, dispatch: Dispatch, clock: Clock, stopping: Callable[[], bool], queues: Options = None
+) -> None:
     """Make the call of a job, and note its answer and its times.
 
     Args:
@@ -55,6 +57,7 @@ def make_attempt(job: Job, dispatch: Dispatch, clock: Clock, stopping: Callable[
         dispatch: makes the call.
         clock: tells the times.
         stopping: tells the view whether the worker wants to end.
+        queues: the options of queues.
     """
     leased = job.leased
     job.started = started = clock.now()
@@ -71,10 +74,11 @@ def make_attempt(job: Job, dispatch: Dispatch, clock: Clock, stopping: Callable[
             execution_count=leased.responses,
             eta=from_micros(abs(leased.due) or started),
             previous_status=leased.status,
-            is_last_attempt=is_last_attempt(leased, started),
+            is_last_attempt=is_last_attempt(leased, started, queues),
             deadline=began + seconds,
             stopping=stopping,
             outcomes=[],
+            note=leased.note,
         )
         answer = dispatch(leased.to_task(), delivery)
     except BaseException as error:

@@ -178,5 +178,6 @@ def do_upkeep(store: Store, *, quiet: bool = False) -> bool:
         return False
     except Exception:
         logger.exception("the sweep of old tasks failed and is tried again")
-    hooks.run_upkeep()
+    if store.upkeep:
+        hooks.run_upkeep()
     return True

@@ -1,4 +1,6 @@
-"""The engine's tables. At run time they are read and written by hand-written SQL (store/), not through these models.
+"""The engine's tables.
+
+At run time those of tasks, queues and workers are read and written by hand-written SQL (store/), not by these models.
 
 Times are whole microseconds since the epoch, UTC. Counters have defaults in the database, so that a process of an
 older release, which does not know a newer column, can go on writing rows.
@@ -15,7 +17,8 @@ from soc_tasks.fields import ExactCharField
 class QueuedTask(models.Model):
     """A task that waits or runs, or the name of one that ended a short while ago."""
 
-    queue = ExactCharField(max_length=100)
+    #: Its name; of the server's queues (server/) project/location/queue, which no queue of a site can be called.
+    queue = ExactCharField(max_length=200)
     name = ExactCharField(max_length=500)
     #: 0 waits, 1 is in a worker's hands, 2 ended (its name is kept until `due`), 3 waits for a process of its own.
     state = models.SmallIntegerField(db_default=0)
@@ -47,6 +50,8 @@ class QueuedTask(models.Model):
     progress = models.TextField(db_default="")
     #: Since when no worker that took it knew its URL or its function.
     unknown = models.BigIntegerField(null=True)
+    #: What whoever made the last call wants to know at the next one.
+    note = models.TextField(db_default="")
 
     class Meta:
         """What a claim costs must not grow with what waits elsewhere: each index holds the rows of one state only."""
@@ -67,7 +72,7 @@ class QueuedTask(models.Model):
 class QueueState(models.Model):
     """What is kept of a queue between dispatches; its options stand in the settings."""
 
-    name = ExactCharField(max_length=100, unique=True)
+    name = ExactCharField(max_length=200, unique=True)
     paused = models.BooleanField(db_default=False)
     #: The token bucket of a queue with a rate: how full it was at `filled`.
     tokens = models.FloatField(db_default=0.0)
@@ -108,3 +113,39 @@ class WorkerProcess(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pid} on {self.host}"
+
+
+class ServedQueue(models.Model):
+    """A queue of the server (server/), with its configuration; or the name of one that was deleted."""
+
+    #: project/location/queue.
+    name = ExactCharField(max_length=200, unique=True)
+    #: The Queue of the Cloud Tasks API v2, as JSON; what changes by itself stands in QueueState.
+    configuration = models.TextField()
+    created = models.BigIntegerField()
+    deleted = models.BigIntegerField(null=True)
+
+    class Meta:
+        """Names are kept for a while after the queue."""
+
+        db_table = "soc_tasks_engine_served_queue"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ServedOperation(models.Model):
+    """A batch that the server was asked for, and what came of it."""
+
+    name = ExactCharField(max_length=300, unique=True)
+    #: A google.longrunning.Operation, serialized.
+    operation = models.BinaryField()
+    created = models.BigIntegerField(db_index=True)
+
+    class Meta:
+        """Kept for a day."""
+
+        db_table = "soc_tasks_engine_served_operation"
+
+    def __str__(self) -> str:
+        return self.name

@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from soc_tasks.engine.attempts import TIMED_OUT_NAME, Dispatch, Job, log_attempt, make_attempt
 from soc_tasks.engine.clock import Clock
 from soc_tasks.engine.cutoff import cut_off
-from soc_tasks.engine.verdicts import TIMED_OUT
+from soc_tasks.engine.verdicts import TIMED_OUT, Options
 from soc_tasks.values import Answer
 
 
@@ -47,16 +47,24 @@ class Pool:
         clock: for the times of attempts.
         ring: called when there is something to collect.
         stopping: tells views whether the worker wants to end.
+        queues: tells the options of queues.
     """
 
     def __init__(
-        self, size: int, dispatch: Dispatch, clock: Clock, ring: Callable[[], None], stopping: Callable[[], bool]
+        self,
+        size: int,
+        dispatch: Dispatch,
+        clock: Clock,
+        ring: Callable[[], None],
+        stopping: Callable[[], bool],
+        queues: Callable[[], Options] = lambda: None,
     ) -> None:
         self.size = size
         self._dispatch = dispatch
         self._clock = clock
         self._ring = ring
         self._stopping = stopping
+        self._queues = queues
         self._jobs: deque[Job] = deque()
         self._done: deque[Job] = deque()
         self._idle: deque[_Seat] = deque()
@@ -177,7 +185,7 @@ class Pool:
                     self._rest(seat, always=False)
                     continue
                 seat.job = job
-                make_attempt(job, self._dispatch, self._clock, self._stopping)
+                make_attempt(job, self._dispatch, self._clock, self._stopping, self._queues())
                 seat.job = None
                 if seat.written_off:
                     # The engine has answered for this one, and another thread sits here now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -10,7 +11,10 @@ from soc_tasks.engine.answers import OVERLOADED
 from soc_tasks.engine.backoff import LONGEST_RETRY_AFTER, busy_delay, is_exhausted, retry_delay, unknown_delay
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.store.rows import Leased
-from soc_tasks.values import DEFAULT_RETRY, MAX_SECONDS, Answer, RetryOptions
+from soc_tasks.values import DEFAULT_RETRY, MAX_SECONDS, Answer, QueueOptions, RetryOptions
+
+#: Options of queues by name; None: those of the settings.
+Options = Mapping[str, QueueOptions] | None
 
 #: What is noted where a task was given up without an answer.
 NO_ANSWER: Final = 0
@@ -55,27 +59,30 @@ class Verdict(NamedTuple):
     unknown: int | None = None
     #: How long the attempt took.
     seconds: float = 0.0
+    note: str = ""
+    #: Whether such an answer slows the queue down.
+    presses: bool = True
 
     @property
     def is_overload(self) -> bool:
         """Tell whether the answer asks for the whole queue to be slowed down."""
-        return self.status in OVERLOADED and self.outcome in {Outcome.RETRY, Outcome.EXHAUSTED}
+        return self.presses and self.status in OVERLOADED and self.outcome in {Outcome.RETRY, Outcome.EXHAUSTED}
 
 
-def retry_options(leased: Leased) -> RetryOptions:
+def retry_options(leased: Leased, queues: Options = None) -> RetryOptions:
     """Return the retry options in force: the task's own over its queue's over the default."""
-    queue = get_queues().get(leased.queue)
+    queue = (get_queues() if queues is None else queues).get(leased.queue)
     options = DEFAULT_RETRY if queue is None else queue.retry
     own = leased.retry if leased.options else None
     return options if own is None else own.over(options)
 
 
-def is_last_attempt(leased: Leased, now: int) -> bool:
+def is_last_attempt(leased: Leased, now: int, queues: Options = None) -> bool:
     """Tell whether a failure of the attempt that starts `now` would be the last."""
-    return is_exhausted(leased.attempts + 1, leased.first_attempt or now, now, retry_options(leased))
+    return is_exhausted(leased.attempts + 1, leased.first_attempt or now, now, retry_options(leased, queues))
 
 
-def judge(leased: Leased, answer: Answer, started: int, now: int) -> Verdict:
+def judge(leased: Leased, answer: Answer, started: int, now: int, queues: Options = None) -> Verdict:
     """Decide what becomes of a task.
 
     Args:
@@ -83,6 +90,7 @@ def judge(leased: Leased, answer: Answer, started: int, now: int) -> Verdict:
         answer: what the site answered; status 504 without a response stands for an attempt that was abandoned.
         started: when this attempt began, microseconds.
         now: when it ended.
+        queues: the options of queues.
     """
     if 200 <= answer.status < 300:
         return Verdict(leased, Outcome.DONE)
@@ -93,11 +101,18 @@ def judge(leased: Leased, answer: Answer, started: int, now: int) -> Verdict:
         return _judge_unknown(leased, now)
     attempts = leased.attempts + 1
     first = leased.first_attempt or started
-    options = retry_options(leased)
+    options = retry_options(leased, queues)
     seconds = max(0, now - started) / SECOND
     # As of its start: that is what the view was told, which keeps the letter of a last attempt.
     if is_exhausted(attempts, first, started, options):
-        return Verdict(leased, Outcome.EXHAUSTED, attempts=attempts, status=answer.status, seconds=seconds)
+        return Verdict(
+            leased,
+            Outcome.EXHAUSTED,
+            attempts=attempts,
+            status=answer.status,
+            seconds=seconds,
+            presses=answer.presses,
+        )
     return Verdict(
         leased,
         Outcome.RETRY,
@@ -108,6 +123,8 @@ def judge(leased: Leased, answer: Answer, started: int, now: int) -> Verdict:
         first_attempt=first,
         status=answer.status,
         seconds=seconds,
+        note=leased.note if answer.note is None else answer.note,
+        presses=answer.presses,
     )
 
 

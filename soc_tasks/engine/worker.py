@@ -33,6 +33,7 @@ from soc_tasks.engine.pace import Pace
 from soc_tasks.engine.pool import Pool
 from soc_tasks.engine.pulse import Pulse
 from soc_tasks.engine.store import get_store
+from soc_tasks.engine.store.base import Store
 from soc_tasks.engine.suspects import Suspects
 from soc_tasks.engine.verdicts import Outcome, Verdict, judge, put_off
 from soc_tasks.engine.wakeup import Bell
@@ -64,6 +65,7 @@ class Worker:
             replaces it. Else the attempt's thread, which cannot be stopped, stays behind with what it holds.
         limits: after what to end so.
         tell: called with a line now and then, while only retries keep `until_empty` from ending.
+        store: where the tasks are, if not in the store of `alias` that works for the site.
     """
 
     def __init__(
@@ -79,9 +81,10 @@ class Worker:
         recycle: bool = False,
         limits: Limits = NO_LIMITS,
         tell: Callable[[str], None] | None = None,
+        store: Store | None = None,
     ) -> None:
         self.alias = alias if alias is not None else get_settings().database
-        self.store = get_store(self.alias)
+        self.store = get_store(self.alias) if store is None else store
         #: How many verdicts were written down.
         self.settled = 0
         self._queues = None if queues is None else frozenset(queues)
@@ -94,7 +97,9 @@ class Worker:
         self.cut_off = False
         self._stop = self.ending.begun
         self._clock: Clock = self.store.clock
-        self._pool = Pool(threads, dispatch or make_dispatcher(), self._clock, self._ring, self._stop.is_set)
+        self._pool = Pool(
+            threads, dispatch or make_dispatcher(), self._clock, self._ring, self._stop.is_set, self.store.options
+        )
         self._pace = Pace(self._pool)
         self._caretaker = Caretaker(self.store, self._clock)
         self._emptiness = Emptiness(self.store, self._clock, self._queues, tell)
@@ -276,7 +281,7 @@ class Worker:
             if job in self._in_flight and job.answer is not None:
                 self._in_flight.discard(job)
                 self._recycling.count()
-                self._verdicts.append(judge(job.leased, job.answer, job.started, job.ended))
+                self._verdicts.append(judge(job.leased, job.answer, job.started, job.ended, self.store.options()))
 
     def _give_back(self, jobs: Iterable[Job]) -> None:
         for job in jobs:

@@ -11,6 +11,7 @@ from soc_tasks.logic.iterations import Iteration
 from soc_tasks.meta import make_start_id, read_meta
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter
+from soc_tasks.values import META_HEADER
 
 
 class LetterNotFoundError(SocTasksError, LookupError):
@@ -42,7 +43,14 @@ def retry_letter(letter_id: int) -> str:
         # Deleted first: of two who retry one letter, one finds it gone.
         if not state.delete_dead_letters([letter_id]):
             raise LetterNotFoundError(f"There is no dead letter {letter_id} any more.")
-        task = dataclasses.replace(letter.task, name=make_start_id(), named=False, created=datetime.now(UTC), eta=None)
+        now = datetime.now(UTC)
+        headers = dict(letter.task.headers)
+        if meta is not None:
+            # Its attempts, and the time that they may take, count anew.
+            headers[META_HEADER] = dataclasses.replace(meta, tried=0, since=round(now.timestamp(), 3)).to_header()
+        task = dataclasses.replace(
+            letter.task, name=make_start_id(), named=False, headers=headers, created=now, eta=None
+        )
         get_backend().submit([task], state.alias)
     return f"queued in {task.queue} as {task.name}"
 

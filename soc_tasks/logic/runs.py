@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -113,12 +114,27 @@ def check_one_alias(plan: Plan, source: Source) -> None:
         raise ConfigurationError("atomic=True needs a queue that commits with the state's transaction.")
 
 
-def enqueue_slice(iteration: IterationRecord, shard: ShardRecord, *, countdown: float | None = None) -> None:
-    """Enqueue the slice that the shard stands before."""
+def enqueue_slice(
+    iteration: IterationRecord, shard: ShardRecord, *, countdown: float | None = None, again: bool = False
+) -> None:
+    """Enqueue the slice that the shard stands before.
+
+    Args:
+        iteration: what the shard belongs to.
+        shard: as it stands.
+        countdown: seconds to wait.
+        again: whether its task seems to be lost.
+    """
     message = SliceMessage(iteration=iteration.id, shard=shard.index, step=shard.step, epoch=shard.epoch)
     # One name for one slice: while its task waits or runs, there is no second one.
     name = f"{iteration.id}-{shard.index}-{shard.epoch}-{shard.step}"
-    _submit(iteration, Meta(start_id=make_start_id(), slice=message), b"", countdown, name)
+    if again and get_backend().remembers_names:
+        # The name of a task that was purged stays taken. The fence drops what comes twice.
+        name += f"-{int(get_backend().now().timestamp())}"
+    inherited = Inherited.from_dict(iteration.options["inherited"])
+    # For the deadline and the limits of its delivery, and for a dead letter; where the queue says all, it need not.
+    told = None if inherited == Inherited(queue=inherited.queue) else inherited
+    _submit(iteration, Meta(start_id=make_start_id(), slice=message, inherited=told), b"", countdown, name)
 
 
 def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
@@ -152,6 +168,9 @@ def _repeat(iteration: IterationRecord, seconds: float) -> None:
 def _submit(iteration: IterationRecord, meta: Meta, body: bytes, countdown: float | None, name: str) -> None:
     inherited = Inherited.from_dict(iteration.options["inherited"])
     now = get_backend().now()
+    eta = now + timedelta(seconds=countdown) if countdown else None
+    if eta is not None:
+        meta = dataclasses.replace(meta, since=round(eta.timestamp(), 3))
     task = Task(
         queue=inherited.queue,
         name=name,
@@ -159,7 +178,7 @@ def _submit(iteration: IterationRecord, meta: Meta, body: bytes, countdown: floa
         script_name=iteration.options["script_name"],
         body=body,
         headers={"Content-Type": CONTENT_TYPE, META_HEADER: meta.to_header(), **inherited.headers},
-        eta=now + timedelta(seconds=countdown) if countdown else None,
+        eta=eta,
         created=now,
         dispatch_deadline=inherited.dispatch_deadline,
         retry=inherited.retry,

@@ -170,7 +170,8 @@ def build_task(request: TaskRequest, queue: str, **meta: Any) -> tuple[Task, Tas
             dispatch_deadline=request.dispatch_deadline,
             retry=retry,
         )
-    header = Meta(start_id=start_id, json_keys=json_keys, list_keys=list_keys, **meta).to_header()
+    since = None if eta is None else round(eta.timestamp(), 3)
+    header = Meta(start_id=start_id, json_keys=json_keys, list_keys=list_keys, since=since, **meta).to_header()
     if len(header) > MAX_META_BYTES:
         raise TaskTooLargeError(
             f"The names of the context's typed keys and the headers take {len(header):,} bytes; "

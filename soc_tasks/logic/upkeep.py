@@ -22,7 +22,8 @@ def reissue_stuck() -> int:
     """Enqueue the slices of running shards anew whose task is gone; return how many there were.
 
     Looked at are those without progress for 15 minutes. Step, epoch and name stay: where the task still waits (for a
-    slow queue, or for its next attempt), its name is taken and nothing is done. Failed shards wait for `resume`.
+    slow queue, or for its next attempt), its name is taken and nothing is done. A queue that remembers names of tasks
+    that are gone gets a new one. Failed shards wait for `resume`.
     """
     state, count = get_state(), 0
     with state.atomic():
@@ -32,7 +33,7 @@ def reissue_stuck() -> int:
         if iteration is None:
             continue
         try:
-            enqueue_slice(iteration, shard)
+            enqueue_slice(iteration, shard, again=True)
         except TaskAlreadyExistsError:
             continue
         except EnqueueError:

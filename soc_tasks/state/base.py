@@ -294,6 +294,15 @@ class BaseState(ABC):
             return
         self.add_dead_letter(DeadLetter(task=task, attempts=attempts, error_type=kind, error=error))
 
+    def task_refused(self, task: Task, error: Exception) -> None:
+        """Keep a dead letter for a task that committed, and that its queue does not take.
+
+        Args:
+            task: the task.
+            error: why not.
+        """
+        self.add_dead_letter(DeadLetter(task=task, attempts=0, error_type=type(error).__name__, error=str(error)))
+
     def _is_stale(self, task: Task) -> bool:
         """Tell whether a task is a slice that would be answered as stale: another delivery has done its work."""
         meta = read_meta(task)

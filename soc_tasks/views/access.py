@@ -7,7 +7,6 @@ A check that rests on a session enforces CSRF itself, since task views are exemp
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -16,10 +15,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
 from django.middleware.csrf import CsrfViewMiddleware
 from django.views.decorators.csrf import csrf_exempt
 
-from soc_tasks.conf import get_settings
 from soc_tasks.logic.current import current_cron, current_task
 from soc_tasks.values import DELIVERY_KEY, Delivery, TaskInfo
 from soc_tasks.views import responses
+from soc_tasks.views.cloud import judge_cloud
 from soc_tasks.views.signed import BROKEN_OFF, judge_signed
 
 logger = logging.getLogger("soc_tasks")
@@ -92,29 +91,17 @@ def as_check(check: Callable[[HttpRequest], bool]) -> Check:
 
 
 def find_delivery(request: HttpRequest) -> Delivery | None:
-    """Return the proof of a call by the embedded engine or the test tools, or None.
+    """Return the proof of a call by a queue, or None.
 
-    In process it is an object in the WSGI environ: a network client can only set strings there. By HTTP it is made of
-    headers that are signed.
+    From the embedded engine in process, and the test tools, it is an object in the WSGI environ: a network client can
+    only set strings there. By HTTP it is made of headers that are signed. From Cloud Tasks it is made of headers that
+    App Engine's front end vouches for, or a token.
     """
     delivery = request.META.get(DELIVERY_KEY)
-    if not isinstance(delivery, Delivery):
-        delivery = judge_signed(request)
-    return delivery if isinstance(delivery, Delivery) else None
-
-
-def _on_app_engine() -> bool:
-    """Tell whether App Engine's front end stands before this process and strips forged headers.
-
-    https://cloud.google.com/appengine/docs/standard/reference/request-headers: X-Appengine-* headers from outside are
-    removed there, and only there.
-    """
-    settings = get_settings()
-    return (
-        settings.backend == "cloud_tasks"
-        and settings.target == "app_engine"
-        and os.environ.get("GAE_ENV") == "standard"
-    )
+    if isinstance(delivery, Delivery):
+        return delivery
+    signed = judge_signed(request)
+    return signed if isinstance(signed, Delivery) else judge_cloud(request).delivery
 
 
 def _is_from_queue(request: HttpRequest) -> bool:
@@ -122,7 +109,7 @@ def _is_from_queue(request: HttpRequest) -> bool:
 
 
 def _is_from_cron(request: HttpRequest) -> bool:
-    return request.headers.get("X-Appengine-Cron") == "true" and _on_app_engine()
+    return judge_cloud(request).is_cron
 
 
 class _CsrfCheck(CsrfViewMiddleware):
@@ -180,7 +167,7 @@ def forbid() -> HttpResponse:
 def turn_away(request: HttpRequest) -> HttpResponse:
     """Return the answer to a request that a check did not let in: 403, or for a genuine call what is wrong with it."""
     verdict = judge_signed(request)
-    if verdict == BROKEN_OFF:
+    if BROKEN_OFF in (verdict, judge_cloud(request).status):
         return responses.RETRY.to_response()
     return HttpResponse(status=verdict) if isinstance(verdict, int) else forbid()
 

@@ -26,7 +26,7 @@ from soc_tasks.views import responses
 from soc_tasks.views.access import as_check, find_delivery, from_queue, plain_info
 from soc_tasks.views.intake import BadInputError, Call, quoted_script_name, read_call, refuse
 from soc_tasks.views.responses import Outcome
-from soc_tasks.views.running import bury, call_view, run, run_once
+from soc_tasks.views.running import bury, bury_overdue, call_view, run, run_once
 from soc_tasks.views.starting import start_from_outside
 
 View = Callable[..., Any]
@@ -250,6 +250,8 @@ def _make_view(
             return responses.RETRY.to_response()
         except BadInputError as error:
             return _bury_unread(request, error, view)
+        if call.delivery is not None and call.delivery.is_overdue:
+            return bury_overdue(request, call.info).to_response()
         return handle(call, args, kwargs)  # type: ignore[no-any-return]
 
     guarded.csrf_exempt = True  # type: ignore[attr-defined] # a queue has no cookie; sessions are checked in access.py

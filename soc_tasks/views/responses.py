@@ -12,6 +12,7 @@ no status for "failed for good"). 503 and 429 would slow the whole queue down, s
 | SingularTaskFailure                                   | retry     | 408    |
 | any other exception, or any other response            | retry     | 500    |
 | the dead letter could not be written                  | retry     | 500    |
+| a batch failed after others; a copy was queued        | retry     | 200    |
 | others hold the shard or the receipt (or a deadlock)  | busy      | 500    |
 | an atomic task that ran before                        | duplicate | 200    |
 | a slice that was run before, or of an ended iteration | stale     | 200    |

@@ -21,6 +21,7 @@ from soc_tasks.state.locks import is_lock_error
 from soc_tasks.values import COUNTDOWN_HEADER, Delivery, TaskInfo
 from soc_tasks.views import responses
 from soc_tasks.views.intake import rebuild_task
+from soc_tasks.views.repeating import queue_again
 from soc_tasks.views.responses import Outcome
 
 logger = logging.getLogger("soc_tasks")
@@ -141,6 +142,8 @@ def run(
         current_task.reset(token)
     if error is not None and delivery is not None and outcome.name in ("retry", "dead"):
         delivery.failures.append(error.__cause__ if isinstance(error, HandedOverError) and error.__cause__ else error)
+    if countdown is not None and outcome is responses.RETRY and delivery is not None and not delivery.takes_countdown:
+        outcome, countdown = queue_again(request, info, countdown), None
     seconds = time.perf_counter() - started
     signals.task_finished.send_robust(
         sender=view, task=info, outcome=outcome.name, status=outcome.status, seconds=seconds, error=error
@@ -226,4 +229,23 @@ def bury(request: HttpRequest, info: TaskInfo | None, error: Exception, *, view:
         name,
         exc_info=error,
     )
+    return responses.DEAD
+
+
+def bury_overdue(request: HttpRequest, info: TaskInfo) -> Outcome:
+    """Keep a dead letter for a task whose attempts were used up before this one, and the last of which left none."""
+    status = 504 if info.previous_status is None else info.previous_status
+    try:
+        get_state().task_exhausted(rebuild_task(request, info), info.retry_count, status)
+    except Exception:
+        logger.exception("could not keep a dead letter for %s; the task will be tried again", request.path)
+        return responses.RETRY
+    logger.error(
+        "task %s of queue %s (%s) is kept as a dead letter: the last of its %d attempts did not end by itself",
+        info.name,
+        info.queue,
+        request.path,
+        info.retry_count,
+    )
+    _log_finished(request, info, responses.DEAD, 0.0, None)
     return responses.DEAD

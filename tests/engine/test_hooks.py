@@ -49,6 +49,8 @@ def test_trouble_that_lasts_is_told_once_and_anew_when_it_comes_again(monkeypatc
 class Shelf:
     """Stands for a store that cannot be swept for a while."""
 
+    upkeep = True
+
     def __init__(self, *gone):
         self.gone = list(gone)
 

@@ -101,7 +101,7 @@ def test_the_serving_process_runs_tasks_and_hands_back_at_its_end(file_database,
 def test_it_waits_for_missing_tables_and_says_so_once(file_database, serve, tmp_path):
     ran = tmp_path / "ran"
     with sqlite3.connect(connections[file_database].settings_dict["NAME"]) as connection:
-        for table in ("task", "queue", "worker"):
+        for table in ("task", "queue", "worker", "served_queue", "served_operation"):
             connection.execute(f"DROP TABLE soc_tasks_engine_{table}")
         connection.execute("DELETE FROM django_migrations WHERE app = 'soc_tasks_engine'")
     connection.close()

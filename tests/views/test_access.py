@@ -17,7 +17,7 @@ from soc_tasks import task
 from soc_tasks.engine.dispatch import InProcessDispatcher
 from soc_tasks.meta import Meta, SliceMessage
 from soc_tasks.values import DELIVERY_KEY, Delivery, Task
-from soc_tasks.views import access
+from soc_tasks.views import cloud
 from tests import site
 from tests.views.calls import META, deliver, delivery, refused, route
 
@@ -195,7 +195,7 @@ def test_a_session_never_runs_a_slice(browser, task_queues, site_calls):
 
 @pytest.fixture
 def on_app_engine(monkeypatch):
-    monkeypatch.setattr(access, "_on_app_engine", lambda: True)
+    monkeypatch.setattr(cloud, "on_app_engine", lambda: True)
 
 
 @pytest.mark.parametrize("method", ["get", "post"])

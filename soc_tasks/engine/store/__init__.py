@@ -23,7 +23,12 @@ _STORES = {
 
 @lru_cache(maxsize=16)
 def get_store(alias: str) -> Store:
-    """Return the store of a database.
+    """Return the store of a database (raises as `make_store`)."""
+    return make_store(alias)
+
+
+def make_store(alias: str) -> Store:
+    """Make a store of a database.
 
     Raises:
         ConfigurationError: there is no such alias.

@@ -7,22 +7,26 @@ are atomic. Rows are only ever settled by the worker that leases them: a worker 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
+from soc_tasks.conf import get_queues
 from soc_tasks.engine.clock import Clock, SystemClock
 from soc_tasks.engine.records import QueueRecord, TaskRecord, WorkerRecord
 from soc_tasks.engine.store.rows import Leased
 from soc_tasks.engine.verdicts import Verdict
 from soc_tasks.engine.wakeup import Listener
-from soc_tasks.values import Task
+from soc_tasks.values import QueueOptions, Task
 
 #: Queues that are meant; None: all.
 Queues = Collection[str] | None
 
 #: Nothing needs to keep quiet meanwhile.
 NO_CARE: Final = nullcontext()
+
+#: Stands in the names of the server's queues (server/), and in those of no site.
+SERVED: Final = "/"
 
 
 class Store(ABC):
@@ -36,6 +40,16 @@ class Store(ABC):
     def __init__(self, alias: str, clock: Clock | None = None) -> None:
         self.alias = alias
         self.clock: Clock = clock or SystemClock()
+        #: Tells the options of queues by name.
+        self.options: Callable[[], Mapping[str, QueueOptions]] = get_queues
+        #: Whether it works for the server, on the server's queues; else for a site, on the site's.
+        self.serves = False
+        #: Whether its workers do what was registered for regular upkeep (hooks.py).
+        self.upkeep = True
+
+    def means(self, queue: str, queues: Queues = None) -> bool:
+        """Tell whether a queue is one of those that are meant."""
+        return (queues is None or queue in queues) and (SERVED in queue) == self.serves
 
     @property
     def is_private(self) -> bool:
@@ -45,8 +59,12 @@ class Store(ABC):
     # What enqueues.
 
     @abstractmethod
-    def add(self, tasks: Sequence[Task]) -> None:
+    def add(self, tasks: Sequence[Task], now: int | None = None) -> None:
         """Keep new tasks, all or none, in the caller's transaction if it has one; wake workers when that commits.
+
+        Args:
+            tasks: the tasks.
+            now: before which none is due, where the caller has looked at the clock already.
 
         Raises:
             TaskAlreadyExistsError: a name is taken; nothing was written.

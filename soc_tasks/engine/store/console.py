@@ -156,8 +156,7 @@ class ConsoleStore(ShiftStore):
         rows = self.select(" UNION ALL ".join(parts), (now, now))
         paused = {name for (name,) in self.select(f"SELECT name FROM {QUEUES} WHERE paused = %s", (True,))}
         return not any(
-            (queues is None or queue in queues) and not (waits and queue in paused and due > 0)
-            for queue, waits, due in rows
+            self.means(queue, queues) and not (waits and queue in paused and due > 0) for queue, waits, due in rows
         )
 
     def count_retries(self, queues: Queues = None) -> tuple[int, int]:
@@ -168,7 +167,7 @@ class ConsoleStore(ShiftStore):
             f" AND queue NOT IN (SELECT name FROM {QUEUES} WHERE paused = %s) GROUP BY queue",
             (self.clock.now(), True),
         )
-        meant = [(count, due) for queue, count, due in rows if queues is None or queue in queues]
+        meant = [(count, due) for queue, count, due in rows if self.means(queue, queues)]
         return sum(count for count, _ in meant), min((due for _, due in meant), default=0)
 
     def count_unknown(self, queues: Queues = None) -> int:
@@ -177,7 +176,7 @@ class ConsoleStore(ShiftStore):
             f"SELECT queue, count(*) FROM {TASKS} WHERE state IN ({State.WAITING:d}, {State.SUSPECT:d})"
             " AND unknown IS NOT NULL GROUP BY queue"
         )
-        return sum(count for queue, count in rows if queues is None or queue in queues)
+        return sum(count for queue, count in rows if self.means(queue, queues))
 
     def sweep(self, *, retention: float, limit: int = 500) -> int:
         """Forget names that are free again, and exhaust tasks that are too old."""

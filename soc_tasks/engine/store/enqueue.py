@@ -34,15 +34,15 @@ class EnqueueStore(ConsoleStore):
     def missing_table(self, error: DatabaseError) -> bool:
         """Tell whether an error says that a table is missing."""
 
-    def add(self, tasks: Sequence[Task]) -> None:
+    def add(self, tasks: Sequence[Task], now: int | None = None) -> None:
         """Keep new tasks, all or none."""
-        rows = self._write(tasks)
+        rows = self._write(tasks, now)
         try:
             if not self._insert_all(rows):
                 # A name may be taken by one that is free again and was not swept yet.
-                now = self.clock.now()
+                free = self.clock.now()
                 with self.cursor() as cursor:
-                    cursor.executemany(_DROP_FREE, [(task.queue, task.name, now) for task in tasks])
+                    cursor.executemany(_DROP_FREE, [(task.queue, task.name, free) for task in tasks])
                 if not self._insert_all(rows):
                     raise TaskAlreadyExistsError(self._explain(tasks))
         except Error as error:
@@ -69,8 +69,8 @@ class EnqueueStore(ConsoleStore):
         except Error as error:
             raise self._unavailable(error) from error
 
-    def _write(self, tasks: Sequence[Task]) -> list[tuple[Any, ...]]:
-        now = self.clock.now()
+    def _write(self, tasks: Sequence[Task], now: int | None = None) -> list[tuple[Any, ...]]:
+        now = self.clock.now() if now is None else now
         return [write_task(task, now) for task in tasks]
 
     def _insert_all(self, rows: list[tuple[Any, ...]]) -> bool:

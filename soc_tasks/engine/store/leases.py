@@ -10,11 +10,10 @@ from typing import Any, Final
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
-from soc_tasks.conf import get_queues
 from soc_tasks.engine import hooks
 from soc_tasks.engine.rates import AT_ONCE
 from soc_tasks.engine.records import WorkerRecord
-from soc_tasks.engine.store.base import Queues
+from soc_tasks.engine.store.base import SERVED, Queues
 from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, WORKERS, Leased, State
 from soc_tasks.engine.store.sql import BACK, OWNED, RETURN, SqlStore
 from soc_tasks.engine.verdicts import NO_ANSWER
@@ -95,18 +94,25 @@ class LeaseStore(SqlStore):
             alone = [Leased._make(row) for row in self.fetch(cursor, f"SELECT {COLUMNS} {running}", (record.id, True))]
             for leased in alone:
                 self._blame(cursor, leased)
+            # What the server called runs elsewhere, and ends no process here.
+            cursor.execute(
+                f"UPDATE {TASKS} SET state = {State.WAITING:d}, owner = NULL"
+                f" WHERE state = {State.RUNNING:d} AND owner = %s AND queue LIKE %s",
+                (record.id, f"%{SERVED}%"),
+            )
+            served = max(0, int(cursor.rowcount))
             cursor.execute(
                 f"UPDATE {TASKS} SET state = {State.SUSPECT:d}, owner = NULL"
                 f" WHERE state = {State.RUNNING:d} AND owner = %s",
                 (record.id,),
             )
-            return len(alone) + max(0, int(cursor.rowcount))
+            return len(alone) + served + max(0, int(cursor.rowcount))
 
     # Suspects.
 
     def _find_suspects(self, queues: Queues) -> list[Leased]:
         names = sorted(queues or ())
-        if queues is not None and not names:
+        if self.serves or (queues is not None and not names):
             return []
         full = self._find_full()
         among = f" AND queue IN ({', '.join(['%s'] * len(names))})" if names else ""
@@ -118,7 +124,7 @@ class LeaseStore(SqlStore):
 
     def _find_full(self) -> list[str]:
         """Return the queues of which as many tasks run as may at one time."""
-        limits = {name: queue.rate_max_concurrent for name, queue in get_queues().items()}
+        limits = {name: queue.rate_max_concurrent for name, queue in self.options().items()}
         if not any(limits.values()):
             return []
         with self.cursor() as cursor:
@@ -127,7 +133,7 @@ class LeaseStore(SqlStore):
 
     def _has_room(self, cursor: CursorWrapper, leased: Leased) -> bool:
         """Tell whether one more task of a queue may run, and see to it that nobody else starts it meanwhile."""
-        queue = get_queues().get(leased.queue)
+        queue = self.options().get(leased.queue)
         if queue is None or queue.rate_max_concurrent is None or leased.due <= AT_ONCE:
             return True
         return leased.queue in self.lock_queues(cursor, [leased.queue]) and leased.queue not in self._find_full()

@@ -65,6 +65,7 @@ class Leased(NamedTuple):
     alone: bool
     progress: str
     unknown: int | None
+    note: str = ""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -97,6 +98,7 @@ class Leased(NamedTuple):
             instance=given.get("instance"),
             start_id=self.start_id,
             named=bool(self.named),
+            target=given.get("target"),
         )
 
 
@@ -132,7 +134,7 @@ _dump = json.JSONEncoder(separators=(",", ":")).encode
 
 def _write_options(task: Task) -> str:
     given: dict[str, Any] = {}
-    for name in ("dispatch_deadline", "service", "version", "instance"):
+    for name in ("dispatch_deadline", "service", "version", "instance", "target"):
         if (value := getattr(task, name)) is not None:
             given[name] = value
     if task.retry is not None and (retry := task.retry.as_dict()):

@@ -15,13 +15,13 @@ from typing import Any, ClassVar, Final
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
-from soc_tasks.conf import get_queues, get_settings
+from soc_tasks.conf import get_settings
 from soc_tasks.engine import hooks
 from soc_tasks.engine.caps import TOP_RATE, halve, pace_at
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.rates import AT_ONCE, Share, allot, find_rate, is_limited, next_moment, refill
 from soc_tasks.engine.records import QueueView
-from soc_tasks.engine.store.base import NO_CARE, Queues, Store
+from soc_tasks.engine.store.base import NO_CARE, SERVED, Queues, Store
 from soc_tasks.engine.store.rows import QUEUES, TASKS, Leased, State
 from soc_tasks.engine.verdicts import NO_ANSWER, Outcome, Verdict
 
@@ -44,7 +44,8 @@ _DELETE = f"DELETE FROM {TASKS} {OWNED}"
 _END = f"UPDATE {TASKS} SET {_EMPTIED} {OWNED}"
 _RETRY = (
     f"UPDATE {TASKS} SET state = {State.WAITING:d}, owner = NULL, due = %s, attempts = %s, responses = %s,"
-    f" first_attempt = %s, status = %s, busy = 0, crashes = 0, alone = %s, progress = '', unknown = NULL {OWNED}"
+    f" first_attempt = %s, status = %s, note = %s, busy = 0, crashes = 0, alone = %s, progress = '', unknown = NULL"
+    f" {OWNED}"
 )
 # A suspect, whether it runs or not, is one still. Given True.
 _STILL = f"CASE WHEN alone = %s OR state = {State.SUSPECT:d} THEN {State.SUSPECT:d} ELSE {State.WAITING:d} END"
@@ -146,7 +147,7 @@ class SqlStore(Store):
                 refused.setdefault(leased.queue, []).append(verdict.seconds)
             if outcome is Outcome.RETRY:
                 counts = (verdict.due, verdict.attempts, verdict.responses, verdict.first_attempt, verdict.status)
-                retried.append((*counts, False, *key))
+                retried.append((*counts, verdict.note, False, *key))
             elif outcome is Outcome.BUSY:
                 busy.append((True, False, verdict.due, verdict.busy, *key))
             elif outcome is Outcome.UNKNOWN:
@@ -200,7 +201,9 @@ class SqlStore(Store):
             with transaction.atomic(using=self.alias):
                 if not self._remove(cursor, where, key):
                     return False
-                hooks.tell_exhausted(leased.to_task(), attempts, status)
+                # What the server's clients queue ends without a word, as in Cloud Tasks (v2, RetryConfig).
+                if SERVED not in leased.queue:
+                    hooks.tell_exhausted(leased.to_task(), attempts, status)
         except Exception:
             logger.exception(
                 "task %s of queue %s failed for the last time, and what should be done about it failed as well; "
@@ -238,11 +241,11 @@ class SqlStore(Store):
             _view(name, due, kept)
             for name, due, *kept in cursor.fetchall()
             # A queue may have emptied between the two halves of the query, on databases without snapshots.
-            if due is not None and (queues is None or name in queues)
+            if due is not None and self.means(name, queues)
         ]
 
     def _claim_due(self, cursor: CursorWrapper, worker: int, limit: int, queues: Queues) -> list[Leased]:
-        views, options, now = self._views(cursor, queues), get_queues(), self.clock.now()
+        views, options, now = self._views(cursor, queues), self.options(), self.clock.now()
         limited = [view for view in views if is_limited(view, options) and view.due <= now and not view.paused]
         if limited:
             return self._claim_limited(cursor, worker, limit, views, limited)
@@ -253,7 +256,7 @@ class SqlStore(Store):
         self, cursor: CursorWrapper, worker: int, limit: int, views: list[QueueView], limited: list[QueueView]
     ) -> list[Leased]:
         """Claim where some queues have limits, and keep what their buckets hold then."""
-        options, now = get_queues(), self.clock.now()
+        options, now = self.options(), self.clock.now()
         locked = self.lock_queues(cursor, [view.name for view in limited])
         kept = self._read_queues(cursor, locked)
         before = {view.name: _view(view.name, view.due, kept.get(view.name, ())) for view in limited}
@@ -276,7 +279,7 @@ class SqlStore(Store):
 
     def _slow_down(self, cursor: CursorWrapper, refused: Mapping[str, Sequence[float]]) -> None:
         """Halve the pace of queues whose target says that it is overloaded; given how long the refused tasks took."""
-        options, now = get_queues(), self.clock.now()
+        options, now = self.options(), self.clock.now()
         # Where somebody else has the queue, the next refusal will do.
         locked = self.lock_queues(cursor, sorted(refused))
         kept = self._read_queues(cursor, locked)
@@ -298,7 +301,7 @@ class SqlStore(Store):
 
     def find_paces(self) -> dict[str, float]:
         """Return the tasks a second of the queues that are held below their rate now."""
-        options, now = get_queues(), self.clock.now()
+        options, now = self.options(), self.clock.now()
         rows = self.select(f"SELECT name, {', '.join(_KEPT)} FROM {QUEUES} WHERE cap IS NOT NULL")
         views = [_view(name, now, kept) for name, *kept in rows]
         rates = {view.name: find_rate(view, options) or TOP_RATE for view in views}
@@ -335,7 +338,7 @@ class SqlStore(Store):
     def next_due(self, queues: Queues = None) -> int | None:
         """Return when something may be claimed next."""
         with self.cursor() as cursor:
-            views, options = self._views(cursor, queues), get_queues()
+            views, options = self._views(cursor, queues), self.options()
             running = self._count_running(cursor) if any(is_limited(view, options) for view in views) else {}
             return next_moment(views, self.clock.now(), options, running)
 

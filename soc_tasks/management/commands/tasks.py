@@ -16,6 +16,7 @@ from django.db import OperationalError, ProgrammingError
 #: Verb and the module that does it.
 VERBS: Final = {
     "run": "soc_tasks.management.verbs.run",
+    "serve": "soc_tasks.management.verbs.serve",
     "queues": "soc_tasks.management.verbs.queues",
     "list": "soc_tasks.management.verbs.list",
     "show": "soc_tasks.management.verbs.show",
@@ -50,7 +51,7 @@ class Command(BaseCommand):
         try:
             return super().execute(*args, **options)
         except SystemCheckError as error:
-            error.returncode = 2 if options["verb"] == "run" else error.returncode
+            error.returncode = 2 if options["verb"] in {"run", "serve"} else error.returncode
             raise
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -3,22 +3,65 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from soc_tasks.management.verbs.embedded import open_backend
 from soc_tasks.management.verbs.tables import show_age, write_table
 
-help = "List the queues: state, tasks due, scheduled and running, and for how long the oldest has been due."
+help = "List the queues and what waits in them; or compare CLOUD_TASKS_QUEUES with Google Cloud Tasks."
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Take none yet."""
+    """Add what is done with Google Cloud Tasks."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--plan", action="store_true", help="print what differs from CLOUD_TASKS_QUEUES")
+    choice.add_argument("--apply", action="store_true", help="create and update queues until nothing differs")
+    choice.add_argument("--check", action="store_true", help="as --plan, and fail if anything differs")
 
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Print a line for each queue."""
+    """Print a line for each queue, or for each difference."""
+    if options["plan"] or options["apply"] or options["check"]:
+        _compare(command, apply=options["apply"], check=options["check"])
+    else:
+        _list(command)
+
+
+def _compare(command: BaseCommand, *, apply: bool, check: bool) -> None:
+    from soc_tasks.backends.cloud_tasks.queues import QueueService
+    from soc_tasks.conf import get_settings
+    from soc_tasks.errors import SocTasksError
+
+    if get_settings().backend != "cloud_tasks":
+        raise CommandError(
+            f'SOC_TASKS["BACKEND"] is {get_settings().backend!r}, which takes CLOUD_TASKS_QUEUES as they are; '
+            "--plan, --apply and --check are for cloud_tasks."
+        )
+    for name in ("queue.yaml", "queue.xml"):
+        if (Path.cwd() / name).exists():
+            command.stderr.write(
+                f"There is a {name} here. Deploying it changes queues behind the settings' back, and disables those "
+                "that it does not name: remove it, or manage no queues by CLOUD_TASKS_QUEUES."
+            )
+    try:
+        service = QueueService()
+        changes = service.plan()
+        for change in changes:
+            command.stdout.write(change.describe())
+        if apply:
+            service.apply(changes)
+    except SocTasksError as error:
+        raise CommandError(str(error)) from error
+    if not changes:
+        command.stdout.write("The queues are as CLOUD_TASKS_QUEUES says.")
+    elif check:
+        raise CommandError("The queues differ from CLOUD_TASKS_QUEUES; `manage.py tasks queues --apply` mends that.")
+
+
+def _list(command: BaseCommand) -> None:
     from soc_tasks.conf import get_queues
     from soc_tasks.engine.records import QueueRecord
 
