@@ -43,8 +43,6 @@ logger = logging.getLogger("soc_tasks.engine")
 
 #: What is noted where nobody answered.
 NO_CONNECTION: Final = 502
-#: Bytes of an answer's body that are read, so that its connection can be used again; nobody wants them.
-MOST_BODY: Final = 65_536
 #: Seconds between log lines about one service.
 QUIET: Final = 10.0
 _HINTS = {
@@ -83,7 +81,7 @@ class HttpDispatcher:
         manager = wire.make_manager(len(urls) or 1)
         #: None stands for this site.
         self._services = {name: (base, manager.connection_from_url(base)) for name, base in urls.items()}
-        self._call = wire.call
+        self._call, self._send = wire.call, wire.send
         self._make_headers = urllib3.HTTPHeaderDict
         self._errors = (urllib3.exceptions.HTTPError, OSError)
         self._told: dict[str, float] = {}
@@ -111,41 +109,10 @@ class HttpDispatcher:
 
     def _request(self, pool: Any, base: str, task: Task, delivery: Delivery) -> Answer:
         target = _as_sent(base, task.path)
-        # Sends one request, with no second try, and gives the response back as soon as its headers are there.
-        response = pool.urlopen(
-            "POST",
-            target,
-            body=task.body,
-            headers=self._write_headers(target, task, delivery),
-            timeout=self._call.time_left(),
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            preload_content=False,
-            decode_content=False,
-        )
-        try:
-            self._drain(response)
-        except BaseException:
-            response.close()
-            raise
-        finally:
-            response.release_conn()
-        headers = response.headers
+        status, headers = self._send(pool, "POST", target, task.body, self._write_headers(target, task, delivery))
         return make_answer(
-            response.status, headers.get(OUTCOME_HEADER), headers.get(COUNTDOWN_HEADER), headers.get("Retry-After")
+            status, headers.get(OUTCOME_HEADER), headers.get(COUNTDOWN_HEADER), headers.get("Retry-After")
         )
-
-    @staticmethod
-    def _drain(response: Any) -> None:
-        left = MOST_BODY
-        while left > 0:
-            part = response.read(left)
-            if not part:
-                return
-            left -= len(part)
-        # More than anybody needs: the answer counts, its connection is not used again.
-        response.close()
 
     def _write_headers(self, target: str, task: Task, delivery: Delivery) -> Any:
         headers = self._make_headers({"User-Agent": "soc_tasks", "Content-Type": "application/octet-stream"})

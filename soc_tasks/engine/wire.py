@@ -23,7 +23,8 @@ CONNECT: Final = 10.0
 IDLE: Final = 1.5
 #: Connections that are kept for each host; threads beyond have theirs for one call.
 KEPT: Final = 1000
-
+#: Bytes of an answer's body that are read, so that its connection can be used again; nobody wants them.
+MOST_BODY: Final = 65_536
 
 #: Linux only.
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
@@ -129,3 +130,50 @@ def make_manager(hosts: int) -> PoolManager:
     manager = PoolManager(num_pools=hosts, maxsize=KEPT, retries=False)
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
     return manager
+
+
+def send(pool: Any, method: str, target: str, body: bytes | None, headers: Any) -> tuple[int, Any]:
+    """Make one request within the time of the call, with no second try; return status and headers of its answer.
+
+    Args:
+        pool: connections to the host.
+        method: HTTP method.
+        target: path and query string.
+        body: what is sent, or None.
+        headers: an `HTTPHeaderDict`.
+
+    Raises:
+        urllib3.exceptions.HTTPError, OSError: there was no whole answer.
+    """
+    # Gives the response back as soon as its headers are there.
+    response = pool.urlopen(
+        method,
+        target,
+        body=body,
+        headers=headers,
+        timeout=call.time_left(),
+        retries=False,
+        redirect=False,
+        assert_same_host=False,
+        preload_content=False,
+        decode_content=False,
+    )
+    try:
+        _drain(response)
+    except BaseException:
+        response.close()
+        raise
+    finally:
+        response.release_conn()
+    return response.status, response.headers
+
+
+def _drain(response: Any) -> None:
+    left = MOST_BODY
+    while left > 0:
+        part = response.read(left)
+        if not part:
+            return
+        left -= len(part)
+    # More than anybody needs: the answer counts, its connection is not used again.
+    response.close()

@@ -16,8 +16,6 @@ from tests.databases import sqlite_options
 ROOT = Path(__file__).resolve().parents[2]
 #: The second one is for outboxes.
 ALIASES = ("default", "other")
-#: What marks a figure among a test's properties.
-FIGURE = "chaos"
 
 
 class ChaosSite:
@@ -90,25 +88,3 @@ def chaos_site(request, tmp_path, chaos_databases):
         for entry in databases.values():
             entry["NAME"] = shutil.copy(entry["NAME"], tmp_path)
     return ChaosSite(vendor, databases)
-
-
-@pytest.fixture
-def note_figure(record_property):
-    """Give a function that keeps a line for the end of the run."""
-
-    def note(*parts, **figures):
-        line = " ".join([*map(str, parts), *(f"{name}={value}" for name, value in figures.items())])
-        print(f"{FIGURE}: {line}")
-        record_property(FIGURE, line)
-
-    return note
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Print the figures."""
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
-    lines = sorted(value for report in reports for name, value in report.user_properties if name == FIGURE)
-    if lines:
-        terminalreporter.section("chaos")
-    for line in lines:
-        terminalreporter.write_line(f"{FIGURE}: {line}")

@@ -1,4 +1,4 @@
-"""`tasks run` in processes of its own: the fixtures `run` and `ran`, for conftest."""
+"""Workers: `tasks run` in processes of its own (the fixtures `run` and `ran`, for conftest), and in threads."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from django.db import connections
 
 from soc_tasks.engine.store import get_store
+from soc_tasks.engine.worker import Worker
 from tests.engine.tasks import make_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,3 +94,27 @@ def is_alive(pid):
 def note(ran, name, **fields):
     """A task that notes that it ran."""
     return make_task(fields.pop("path", "/count"), body=f"{ran.path}\n{name}".encode(), name=name, **fields)
+
+
+@contextmanager
+def worker_threads(alias):
+    """Give a function that starts a worker in a thread of this process; stop them all at the end."""
+    started = []
+
+    def start(**options):
+        ready = threading.Event()
+        worker = Worker(alias, ready=ready.set, **options)
+        thread = threading.Thread(target=worker.run, daemon=True)
+        started.append((worker, thread))
+        thread.start()
+        assert ready.wait(10)
+        return worker
+
+    try:
+        yield start
+    finally:
+        for worker, _ in started:
+            worker.stop()
+        for _, thread in started:
+            thread.join(30)
+            assert not thread.is_alive()

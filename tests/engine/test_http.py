@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from soc_tasks.engine import http, wire
+from soc_tasks.engine import wire
 from soc_tasks.engine.http import HttpDispatcher
 from soc_tasks.values import Answer, Delivery
 from tests.engine.tasks import make_task
@@ -118,7 +118,7 @@ def test_no_cookie_no_proxy_no_password(monkeypatch, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("body", [b"", b"x" * 1000, b"x" * http.MOST_BODY])
+@pytest.mark.parametrize("body", [b"", b"x" * 1000, b"x" * wire.MOST_BODY])
 def test_a_connection_is_used_again(body):
     with serve(respond(body=body)) as server:
         dispatch = HttpDispatcher(server.url, {})

@@ -19,7 +19,7 @@ from soc_tasks.engine.worker import Worker
 from soc_tasks.values import Answer, RetryOptions
 from tests.databases import on_every_database
 from tests.engine import views
-from tests.engine.running import until
+from tests.engine.running import until, worker_threads
 from tests.engine.tasks import make_task, names
 
 QUICK = RetryOptions(min_backoff=0, max_backoff=0)
@@ -36,23 +36,8 @@ def store(engine_database):
 @pytest.fixture
 def start(store):
     """Start workers in threads; stop them at the end."""
-    started = []
-
-    def start(**options):
-        ready = threading.Event()
-        worker = Worker(store.alias, ready=ready.set, **options)
-        thread = threading.Thread(target=worker.run, daemon=True)
-        started.append((worker, thread))
-        thread.start()
-        assert ready.wait(10)
-        return worker
-
-    yield start
-    for worker, _ in started:
-        worker.stop()
-    for _, thread in started:
-        thread.join(30)
-        assert not thread.is_alive()
+    with worker_threads(store.alias) as start:
+        yield start
 
 
 def test_tasks_go_through_urls_and_leave_the_queue(store):

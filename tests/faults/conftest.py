@@ -1,14 +1,11 @@
-"""The site under faults on each kind of database, and the figures, which are printed at the end."""
+"""The site under faults on each kind of database."""
 
 from __future__ import annotations
-
-import threading
 
 import pytest
 from django.db import connections
 
-from soc_tasks.engine.worker import Worker
-from tests.engine.running import is_alive, until
+from tests.engine.running import is_alive, until, worker_threads
 from tests.faults.running import Site
 from tests.specimen.models import Row, Tag
 
@@ -20,10 +17,6 @@ class EngineRouter:
         return "engine_database" if model._meta.app_label == "specimen" else None
 
     db_for_write = db_for_read
-
-
-#: What marks a figure among a test's properties.
-FIGURE = "faults"
 
 
 @pytest.fixture
@@ -59,42 +52,5 @@ def site(request, engine_database, database_servers, tmp_path, settings):
 @pytest.fixture
 def running_worker(site):
     """Start workers in threads of this process; stop them at the end."""
-    started = []
-
-    def start(**options):
-        ready = threading.Event()
-        worker = Worker(site.alias, ready=ready.set, **options)
-        thread = threading.Thread(target=worker.run, daemon=True)
-        started.append((worker, thread))
-        thread.start()
-        assert ready.wait(10)
-        return worker
-
-    yield start
-    for worker, _ in started:
-        worker.stop()
-    for _, thread in started:
-        thread.join(30)
-        assert not thread.is_alive()
-
-
-@pytest.fixture
-def note_figure(record_property):
-    """Give a function that keeps a line for the end of the run."""
-
-    def note(*parts, **figures):
-        line = " ".join([*map(str, parts), *(f"{name}={value}" for name, value in figures.items())])
-        print(f"{FIGURE}: {line}")
-        record_property(FIGURE, line)
-
-    return note
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Print the figures."""
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
-    lines = sorted(value for report in reports for name, value in report.user_properties if name == FIGURE)
-    if lines:
-        terminalreporter.section("faults")
-    for line in lines:
-        terminalreporter.write_line(f"{FIGURE}: {line}")
+    with worker_threads(site.alias) as start:
+        yield start

@@ -26,8 +26,6 @@ logger = logging.getLogger("soc_tasks.engine")
 
 #: What is noted where nobody answered.
 NO_CONNECTION: Final = 502
-#: Bytes of an answer's body that are read, so that its connection can be used again.
-MOST_BODY: Final = 65_536
 #: Hosts whose connections are kept.
 HOSTS: Final = 64
 #: Seconds between log lines about one host.
@@ -98,7 +96,7 @@ class ServedDispatcher:
         self._tokens = tokens
         self._services = dict(services)
         self._manager = wire.make_manager(HOSTS)
-        self._call = wire.call
+        self._wire = wire
         self._urllib3: Any = urllib3
         self._told: dict[str, float] = {}
         #: Attempts under way, by queue and name: when each began, in microseconds.
@@ -133,7 +131,7 @@ class ServedDispatcher:
                 outgoing = for_http(task, delivery, attempts, queue)
             else:
                 outgoing = for_app_engine(task, delivery, attempts, self._find_base(service_of(task, queue)))
-            self._call.deadline = delivery.deadline
+            self._wire.call.deadline = delivery.deadline
             status, retry_after = self._send(outgoing)
             attempts.why = ""
         except (self._urllib3.exceptions.HTTPError, OSError, ValueError) as error:
@@ -176,38 +174,9 @@ class ServedDispatcher:
             headers["Authorization"] = f"Bearer {self._tokens.make(*outgoing.oidc)}"
         if "Accept-Encoding" not in headers:
             headers["Accept-Encoding"] = self._urllib3.util.SKIP_HEADER
-        # Sends one request, with no second try, and gives the response back as soon as its headers are there.
-        response = self._manager.connection_from_url(url.url).urlopen(
-            outgoing.method,
-            url.request_uri,
-            body=outgoing.body,
-            headers=headers,
-            timeout=self._call.time_left(),
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            preload_content=False,
-            decode_content=False,
-        )
-        try:
-            self._drain(response)
-        except BaseException:
-            response.close()
-            raise
-        finally:
-            response.release_conn()
-        return response.status, response.headers.get("Retry-After")
-
-    @staticmethod
-    def _drain(response: Any) -> None:
-        left = MOST_BODY
-        while left > 0:
-            part = response.read(left)
-            if not part:
-                return
-            left -= len(part)
-        # More than anybody needs: the answer counts, its connection is not used again.
-        response.close()
+        pool = self._manager.connection_from_url(url.url)
+        status, answered = self._wire.send(pool, outgoing.method, url.request_uri, outgoing.body, headers)
+        return status, answered.get("Retry-After")
 
     def _tell(self, task: Task, error: Exception) -> None:
         """Say why attempts fail, now and then."""

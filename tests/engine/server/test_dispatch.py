@@ -369,12 +369,13 @@ def test_a_task_that_ran_out_of_attempts_is_gone_without_a_word(client, target, 
 
 
 def test_a_tasks_own_retry_config_goes_before_its_queues(client, target, queue):
-    target.answers = ["500 No"]
+    target.answers, target.hold = ["500 No"], threading.Event()
     task = client.create_task(
         parent=queue, task={"http_request": {"url": target.url}, "retry_config": {"max_attempts": 2}}
     )
     assert task.retry_config.max_attempts == 2
     assert client.get_task(name=task.name).retry_config.max_attempts == 2
+    target.hold.set()
     take_all(target, 2)
     until(lambda: is_gone(client, task.name))
     assert len(target.requests) == 2
