@@ -76,6 +76,7 @@ chaos: setup ## Kill, stop and doubt everything at full scale, on every database
 bench: setup ## Measure against peers, side by side
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[bench]'
 	@$(PY) -m benchmarks $(ARGS)
+	@$(PY) -m benchmarks.cloud $(ARGS)
 
 clean: ## Remove environments, caches and the example's database
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov

@@ -23,3 +23,4 @@ DATABASES = {
         },
     }
 }
+SOC_TASKS = {"BACKEND": os.environ.get("SOC_TASKS_BENCH_BACKEND", "embedded"), "URL": "https://site.example"}

@@ -9,11 +9,8 @@ import pytest
 from django.db import transaction
 
 from soc_tasks import startTask, startTasks
-from soc_tasks.backends import get_backend
 from soc_tasks.backends.base import MAX_TASK_BYTES
 from soc_tasks.backends.cloud_tasks import service as service_module
-from soc_tasks.backends.cloud_tasks.backend import CloudTasksBackend
-from soc_tasks.backends.cloud_tasks.service import Service
 from soc_tasks.errors import (
     BackendUnavailableError,
     ConfigurationError,
@@ -24,33 +21,10 @@ from soc_tasks.errors import (
 )
 from soc_tasks.models import DeadLetterRow, OutboxRow
 from soc_tasks.values import RetryOptions
-from tests.backends.fake_service import FakeService
 from tests.engine.tasks import make_task, rolled_back
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 CODE = grpc.StatusCode
-
-
-@pytest.fixture
-def fake():
-    fake = FakeService()
-    yield fake
-    fake.stop()
-
-
-@pytest.fixture
-def backend(fake, settings, monkeypatch):
-    """The backend, talking to the fake; it does not wait between tries."""
-    settings.SOC_TASKS = {"BACKEND": "cloud_tasks"}
-    settings.CLOUD_TASKS_PROJECT_ID, settings.CLOUD_TASKS_LOCATION = "school", "europe-west1"
-    monkeypatch.setenv("TASKS_EMULATOR_HOST", fake.address)
-    channel = grpc.insecure_channel(fake.address)
-    service = Service(channel, sleep=lambda seconds: None)
-    monkeypatch.setattr("soc_tasks.backends.cloud_tasks.backend.get_service", lambda: service)
-    backend = get_backend()
-    assert isinstance(backend, CloudTasksBackend)
-    yield backend
-    channel.close()
 
 
 def only(fake):

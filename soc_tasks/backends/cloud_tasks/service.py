@@ -13,10 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import quote
 
+from soc_tasks.backends.cloud_tasks.batches import FEWEST, Batches
 from soc_tasks.backends.cloud_tasks.errors import AGAIN, ServiceError
-from soc_tasks.backends.cloud_tasks.wire import messages
+from soc_tasks.backends.cloud_tasks.wire import messages, route
 
 #: Seconds for one try (the client library's default), and for all tries of a call.
 TRY_SECONDS: Final = 20.0
@@ -58,9 +58,10 @@ class Service:
             # Whoever creates a task knows it: what comes back is not read.
             response_deserializer=_leave,
         )
+        self._batches = Batches(channel, TRY_SECONDS, sleep, clock)
 
     def create(self, requests: Sequence[Any]) -> list[Result]:
-        """Create tasks, many in flight at one time; return what became of each, in order.
+        """Create tasks, many of them in batches; return what became of each, in order.
 
         A request is made again where its answer was lost: its name is fixed, so that no second task can come of it.
 
@@ -86,12 +87,16 @@ class Service:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _try_all(self, requests: Sequence[Any], numbers: Iterable[int]) -> Iterator[tuple[int, Result]]:
-        """Make each request once; the results come in the same order."""
+        """Make each request once: in batches, or many in flight at one time."""
         chosen = list(numbers)
+        if len(chosen) >= FEWEST and self._batches.usable:
+            found = self._batches.create(requests, chosen)
+            yield from found.items()
+            chosen = [number for number in chosen if number not in found]
         if len(chosen) == 1:
             # No other call to wait for: the plain way is the faster one.
             request = requests[chosen[0]]
-            yield chosen[0], self._await(lambda: self._create(request, TRY_SECONDS, _route(request.parent)))
+            yield chosen[0], self._await(lambda: self._create(request, TRY_SECONDS, route("parent", request.parent)))
             return
         flying: deque[tuple[int, Any]] = deque()
         for number in chosen:
@@ -99,7 +104,7 @@ class Service:
                 first, future = flying.popleft()
                 yield first, self._await(future.result)
             request = requests[number]
-            flying.append((number, self._create.future(request, TRY_SECONDS, _route(request.parent))))
+            flying.append((number, self._create.future(request, TRY_SECONDS, route("parent", request.parent))))
         for number, future in flying:
             yield number, self._await(future.result)
 
@@ -121,11 +126,6 @@ def _leave(data: bytes) -> bytes:
 
 def _may_pass(result: Result) -> bool:
     return isinstance(result, ServiceError) and result.code in AGAIN
-
-
-def _route(parent: str) -> tuple[tuple[str, str], ...]:
-    # The service's front end refuses calls without it.
-    return (("x-goog-request-params", f"parent={quote(parent, safe='')}"),)
 
 
 def open_channel() -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import quote
 
 from soc_tasks.backends.base import MAX_TASK_BYTES
 from soc_tasks.conf import Settings, get_settings
@@ -32,6 +33,8 @@ def messages() -> Any:
         """Protocol buffers by the names of their wrappers."""
 
         create = types.CreateTaskRequest.pb()
+        batch = types.BatchCreateTasksRequest.pb()
+        batch_told = types.BatchCreateTasksMetadata.pb()
 
     return Messages
 
@@ -68,6 +71,12 @@ def write_request(task: Task, parent: str, settings: Settings | None = None) -> 
             f"{MAX_TASK_BYTES:,}. Keep the data in the database and pass its key."
         )
     return request
+
+
+@lru_cache(maxsize=256)
+def route(name: str, value: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata by which the service's front end finds the queue; it refuses calls without it."""
+    return (("x-goog-request-params", f"{name}={quote(value, safe='')}"),)
 
 
 def wire_name(task: Task) -> str:
