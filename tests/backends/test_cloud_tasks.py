@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -11,6 +13,7 @@ from django.db import transaction
 from soc_tasks import startTask, startTasks
 from soc_tasks.backends.base import MAX_TASK_BYTES
 from soc_tasks.backends.cloud_tasks import service as service_module
+from soc_tasks.backends.cloud_tasks.backend import CloudTasksBackend
 from soc_tasks.errors import (
     BackendUnavailableError,
     ConfigurationError,
@@ -232,6 +235,23 @@ def test_what_could_not_be_sent_is_relayed_and_comes_once(backend, fake, monkeyp
     assert backend.relay() == 1
     assert OutboxRow.objects.count() == 0
     assert len(fake.tasks) == 1
+
+
+@pytest.mark.parametrize("in_block", [False, True])
+def test_later_enqueues_relay_what_the_dead_left(backend, fake, monkeypatch, in_block):
+    fake.fault = lambda request: (CODE.RESOURCE_EXHAUSTED, False)
+    with transaction.atomic():
+        startTask("/tasks/behave/", name="left")
+    OutboxRow.objects.update(leased_until=None)
+    fake.fault = lambda request: None
+    monkeypatch.setattr("soc_tasks.backends.cloud_tasks.backend.RELAY_EVERY", 0.0)
+    with transaction.atomic() if in_block else nullcontext():
+        CloudTasksBackend().submit([make_task("/tasks/behave/", name="new")])
+    for thread in threading.enumerate():
+        if thread.name == "soc_tasks-relay":
+            thread.join(10)
+    assert sorted(name.rpartition("/")[2] for name in fake.tasks) == ["left", "new"]
+    assert OutboxRow.objects.count() == 0
 
 
 def test_what_is_refused_for_good_is_a_dead_letter_and_holds_nobody_up(backend, fake):

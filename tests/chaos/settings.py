@@ -22,3 +22,6 @@ DATABASES = json.loads(os.environ["SOC_TASKS_CHAOS_DATABASES"])
 SOC_TASKS = {"LEASE_SECONDS": float(os.environ.get("SOC_TASKS_CHAOS_LEASE", "1.0"))}
 if "SOC_TASKS_CHAOS_FAULTS" in os.environ:
     SOC_TASKS["BACKEND"] = "tests.chaos.transport.FaultyBackend"
+if "SOC_TASKS_CHAOS_BACKEND" in os.environ:
+    SOC_TASKS["BACKEND"] = os.environ["SOC_TASKS_CHAOS_BACKEND"]
+    CLOUD_TASKS_PROJECT_ID, CLOUD_TASKS_LOCATION = "school", "europe-west1"

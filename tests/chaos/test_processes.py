@@ -64,6 +64,19 @@ def test_tasks_exist_if_and_only_if_their_transaction_committed(chaos_site, alia
 
 
 @on_every_database
+@pytest.mark.parametrize("alias", ["default", "other"])
+@either(200, 10_000)
+def test_so_do_tasks_of_a_service_that_loses_requests_and_replies(chaos_site, alias, size, note_figure):
+    chaos_site.environment["SOC_TASKS_CHAOS_BACKEND"] = "cloud_tasks"
+    found = chaos_site.ask("tests.chaos.cloud_enqueues", count=size, alias=alias, seed=41, timeout=LONG)
+    note_figure(f"cloud enqueues {chaos_site.vendor:10} {alias:7}", **found)
+    assert (found["ghosts"], found["missing"], found["doubled"], found["left"]) == (0, 0, 0, 0)
+    assert found["status"] == 0
+    assert found["kills"] >= size / 50
+    assert found["tasks"] >= size / 2
+
+
+@on_every_database
 @pytest.mark.parametrize("view", ["effect", "stumble", "step-atomic"])
 def test_a_task_that_is_delivered_a_hundred_times_at_once_has_one_effect(chaos_site, view, note_figure):
     found = chaos_site.ask("tests.chaos.redeliveries", view=view)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from django.conf import settings as django_settings
-from django.db import connections
+from django.db import connections, transaction
 
 from soc_tasks.backends import outbox
 from soc_tasks.backends.base import BaseBackend
@@ -53,6 +53,9 @@ class CloudTasksBackend(BaseBackend):
                 names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
                 raise TaskAlreadyExistsError(f"These names wait in the outbox already: {names}.")
             outbox.hold(tasks, alias, self.accept)
+            if self._is_relay_due():
+                # Not before: the relay writes what this transaction may hold a lock on.
+                transaction.on_commit(self._relay_now_and_then, using=alias, robust=True)
             return
         results = [
             translate(result, task.queue, describe(task)) if isinstance(result, ServiceError) else None
@@ -65,9 +68,12 @@ class CloudTasksBackend(BaseBackend):
         """Tell whether a task enqueued in a transaction of `alias` commits with it: its row of the outbox does."""
         return alias in get_state().outbox_aliases()
 
+    def _is_relay_due(self) -> bool:
+        return time.monotonic() >= self._relay_at
+
     def _relay_now_and_then(self) -> None:
         """Hand on, beside the call that is under way, what processes that died have left in the outboxes."""
-        if time.monotonic() < self._relay_at:
+        if not self._is_relay_due():
             return
         self._relay_at = time.monotonic() + RELAY_EVERY
         threading.Thread(target=self._relay_apart, name="soc_tasks-relay", daemon=True).start()
