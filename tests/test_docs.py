@@ -15,7 +15,7 @@ import pytest
 from django.dispatch import Signal
 
 import soc_tasks
-from soc_tasks import checks, conf, errors, signals, values
+from soc_tasks import checks, conf, errors, http_targets, signals, values
 from soc_tasks.management.commands.tasks import VERBS
 from soc_tasks.views import responses
 
@@ -59,9 +59,14 @@ def test_every_setting_is_documented_with_its_default(field):
     assert row[2].strip("`").replace('"', "'") == repr(default)
 
 
-@pytest.mark.parametrize("option", ["name", *conf._QUEUE_NUMBERS])
+@pytest.mark.parametrize("option", ["name", *conf._QUEUE_NUMBERS, *conf._QUEUE_DICTS, "http_target"])
 def test_every_option_of_a_queue_is_documented(option):
     find_row(option, find_section(read("settings"), "CLOUD_TASKS_QUEUES"))
+
+
+@pytest.mark.parametrize("part", [*http_targets._PARTS, *http_targets._URI])
+def test_every_part_of_an_http_target_is_documented(part):
+    assert is_named(part, find_section(read("queues"), "HTTP targets"))
 
 
 def test_every_check_is_documented_and_its_hint_leads_there():

@@ -76,6 +76,20 @@ def test_only_what_differs_is_written_and_other_queues_are_left_alone(fake):
     assert fake.queues[other.name] is other
 
 
+def test_another_kind_of_token_takes_the_place_of_one(fake, settings):
+    account = {"service_account_email": "a@school"}
+    for token in ({"oidc_token": {**account, "audience": "x"}}, {"oauth_token": {**account, "scope": "s"}}):
+        settings.CLOUD_TASKS_QUEUES = [{"name": "default", "http_target": token}]
+        planned = run("--plan")
+        run("--apply")
+    assert planned == (
+        "update default: http_target.oauth_token.service_account_email None -> a@school,"
+        " http_target.oauth_token.scope None -> s\n"
+    )
+    assert fake.masks == [["http_target.oauth_token"]]
+    assert fake.queues[f"{PARENT}/queues/default"].http_target.WhichOneof("authorization_header") == "oauth_token"
+
+
 def test_a_queue_yaml_in_the_project_is_warned_of(fake, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "queue.yaml").write_text("queue: []\n")
