@@ -32,7 +32,7 @@ def born(pid: int) -> int:
 
 def is_gone(pid: int, started: int) -> bool:
     """Tell whether a process of this host has certainly ended; False where that cannot be told."""
-    if not _can_tell():
+    if not can_tell():
         return False
     try:
         os.kill(pid, 0)
@@ -46,5 +46,6 @@ def is_gone(pid: int, started: int) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _can_tell() -> bool:
+def can_tell() -> bool:
+    """Tell whether it can be told of a process of this host whether it has ended."""
     return os.name == "posix"
