@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from soc_tasks.conf import get_settings
-from soc_tasks.engine.processes import can_tell, is_gone, this_host
+from soc_tasks.engine.processes import can_tell, is_gone, is_zombie, this_host
 from soc_tasks.engine.reaper import Reaper
 from soc_tasks.engine.records import WorkerRecord
 from soc_tasks.engine.store.leases import LeaseStore, ServedElsewhereError
@@ -34,7 +34,7 @@ def enter(store: LeaseStore, join: Callable[[], None], stop: threading.Event) ->
         ServedElsewhereError: another server is alive.
     """
     lease = get_settings().lease_seconds
-    reaper = Reaper(store.clock, lease)
+    reaper = Reaper(store.clock, lease, gone=_has_ended)
     first: WorkerRecord | None = None
     while not stop.is_set():
         try:
@@ -45,30 +45,37 @@ def enter(store: LeaseStore, join: Callable[[], None], stop: threading.Event) ->
         if record is None:
             # It left in between.
             continue
-        here = record.host == this_host() and can_tell()
-        if (here and not is_gone(record.pid, record.born)) or (first is not None and record.beats != first.beats):
-            raise _refuse(record, here=here)
-        if first is None and not here:
-            logger.warning(
-                "the server %s may work on this database; looking for %g s whether it is alive",
-                _describe(record, here=here),
-                lease,
-            )
-        first = record
-        if here or reaper.find_dead([record]):
-            logger.warning("the server %s is dead; this one takes its place", _describe(record, here=here))
+        if reaper.find_dead([record]):
+            logger.warning("the server %s is dead; this one takes its place", _describe(record))
             store.reclaim(record, reaper.patience)
+        elif _is_alive(record, first):
+            raise ServedElsewhereError(
+                f"Another server works on this database, {_describe(record)}, and there can be one only: end that, or "
+                "give this one a file of its own by --database PATH."
+            )
         else:
+            if first is None:
+                logger.warning(
+                    "the server %s may work on this database; looking for %g s whether it is alive",
+                    _describe(record),
+                    lease,
+                )
             stop.wait(lease / 20)
+        first = record
     return False
 
 
-def _describe(record: WorkerRecord, *, here: bool) -> str:
-    return f"with process id {record.pid}" + ("" if here else f" on {record.host.partition(' ')[0]}")
+def _has_ended(pid: int, started: int) -> bool:
+    return is_gone(pid, started) or (can_tell() and is_zombie(pid))
 
 
-def _refuse(record: WorkerRecord, *, here: bool) -> ServedElsewhereError:
-    return ServedElsewhereError(
-        f"Another server works on this database, {_describe(record, here=here)}, and there can be one only: end that, "
-        "or give this one a file of its own by --database PATH."
-    )
+def _is_alive(record: WorkerRecord, first: WorkerRecord | None) -> bool:
+    """Tell whether a server is alive that was not found dead: it is a process of this machine, or has beaten since."""
+    if record.host == this_host() and can_tell() and record.born:
+        return True
+    return first is not None and (record.id, record.beats) != (first.id, first.beats)
+
+
+def _describe(record: WorkerRecord) -> str:
+    where = "" if record.host == this_host() else f" on {record.host.partition(' ')[0]}"
+    return f"with process id {record.pid}{where}"

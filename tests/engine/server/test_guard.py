@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
 from django.db import connections
 
-from soc_tasks.engine.processes import born, this_host
+from soc_tasks.engine.processes import born, is_zombie, this_host
 from soc_tasks.engine.server.guard import enter
 from soc_tasks.engine.server.server import Options, Server
 from soc_tasks.engine.store import make_store
@@ -67,6 +69,27 @@ def test_a_server_elsewhere_whose_beats_stand_still_is_dead(file_database, caplo
     assert stop.looks > 1
     assert store.find_server().host == "here"
     assert "looking for 1 s whether it is alive" in caplog.text
+
+
+def test_a_server_whose_parent_has_not_asked_for_it_is_dead(file_database):
+    """A process that was killed keeps its number until then."""
+    store, stop = serving(file_database), Stop()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        store.join(this_host(), process.pid, born(process.pid))
+        with pytest.raises(ServedElsewhereError, match=f"with process id {process.pid}, and"):
+            enter(store, join(store), stop)
+        process.kill()
+        until(lambda: is_zombie(process.pid))
+        assert enter(store, join(store), stop)
+    assert (stop.looks, store.find_server().host) == (0, "here")
+
+
+def test_a_number_of_this_machine_whose_process_cannot_be_told_is_watched(file_database):
+    """Where there is no /proc, the number may be another process's by now."""
+    store, stop = serving(file_database), Stop()
+    store.join(this_host(), os.getpid(), 0)
+    assert enter(store, join(store), stop)
+    assert stop.looks > 1
 
 
 def test_a_server_that_leaves_meanwhile_makes_room(file_database):
