@@ -11,7 +11,9 @@ from django.core.signals import request_started
 from google.cloud.tasks_v2 import types
 
 from soc_tasks import apps
-from soc_tasks.backends.cloud_tasks import queues
+from soc_tasks.backends.cloud_tasks import queues, targets
+from soc_tasks.errors import ConfigurationError
+from soc_tasks.values import QueueOptions
 from tests.backends.fake_service import FakeService
 
 PARENT = "projects/school/locations/here"
@@ -88,6 +90,15 @@ def test_another_kind_of_token_takes_the_place_of_one(fake, settings):
     )
     assert fake.masks == [["http_target.oauth_token"]]
     assert fake.queues[f"{PARENT}/queues/default"].http_target.WhichOneof("authorization_header") == "oauth_token"
+
+
+def test_an_older_client_library_does_without_http_targets():
+    """It is asked for only where the settings say something that it does not know."""
+    older = types.Queue.pb().DESCRIPTOR.fields_by_name["rate_limits"].message_type._concrete_class()
+    targets.write_target(older, QueueOptions(name="mail", http_target={}))
+    targets.keep_rest(older, older)
+    with pytest.raises(ConfigurationError, match="google-cloud-tasks>="):
+        targets.write_target(older, QueueOptions(name="mail", http_target={"http_method": "POST"}))
 
 
 def test_a_queue_yaml_in_the_project_is_warned_of(fake, tmp_path, monkeypatch, capsys):

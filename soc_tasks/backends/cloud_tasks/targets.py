@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from soc_tasks.errors import ConfigurationError
 from soc_tasks.values import QueueOptions
 
 #: What a queue of the service has where nothing is said.
@@ -19,10 +20,18 @@ def write_target(message: Any, options: QueueOptions) -> None:
     Args:
         message: a Queue of the API.
         options: the queue in the settings.
+
+    Raises:
+        ConfigurationError: the client library does not know HTTP targets of queues.
     """
     given: Mapping[str, Any] = options.http_target or {}
     if not given:
         return
+    if not _has_target(message):
+        raise ConfigurationError(
+            f"CLOUD_TASKS_QUEUES: http_target of queue {options.name!r} needs a google-cloud-tasks that knows it: "
+            "pip install 'google-cloud-tasks>=2.26'"
+        )
     target = message.http_target
     for name, value in given.get(_URI, {}).items():
         uri = target.uri_override
@@ -42,6 +51,10 @@ def write_target(message: Any, options: QueueOptions) -> None:
     for kind in ("oidc_token", "oauth_token"):
         for name, value in given.get(kind, {}).items():
             setattr(getattr(target, kind), name, value)
+
+
+def _has_target(message: Any) -> bool:
+    return "http_target" in message.DESCRIPTOR.fields_by_name
 
 
 def _number(message: Any, name: str, value: Any) -> Any:
@@ -101,6 +114,8 @@ def keep_rest(message: Any, actual: Any) -> None:
         message: the Queue that will be written.
         actual: the Queue of the service.
     """
+    if not _has_target(message):
+        return
     target, there = message.http_target, actual.http_target
     if target.HasField(_URI):
         wanted = type(target.uri_override)()
