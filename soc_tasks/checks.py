@@ -345,3 +345,31 @@ def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[Check
             id="soc_tasks.W003",
         )
     ]
+
+
+@register(Tags.database)
+def check_outboxes(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W009: tasks of other aliases commit with their transactions. Runs where databases are checked, but at migrate."""
+    if sys.argv[1:2] == ["migrate"] or not _settings_are_good() or get_settings().backend == "memory":
+        return []
+    from soc_tasks.state.django_outbox import belongs_on, has_table
+
+    found: list[CheckMessage] = []
+    for alias in databases or ():
+        # A router that keeps our tables away says that no task is meant to be started there.
+        if alias == get_settings().database or alias not in connections or not belongs_on(alias):
+            continue
+        with suppress(DatabaseError):
+            if not has_table(alias):
+                found.append(_lacks_outbox(alias))
+    return found
+
+
+def _lacks_outbox(alias: str) -> CheckMessage:
+    return Warning(
+        f"The database {alias!r} has no outbox: a task of one of its transactions is lost if the process dies between "
+        "the commit and the queueing of the task.",
+        hint=f"Run manage.py migrate soc_tasks --database {alias}. If no task is started with using={alias!r}, have a "
+        "database router keep soc_tasks away from there. " + DOCS.format("soc_tasksw009"),
+        id="soc_tasks.W009",
+    )

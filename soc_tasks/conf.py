@@ -18,6 +18,7 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
 from soc_tasks.errors import ConfigurationError
+from soc_tasks.http_targets import read_target
 from soc_tasks.values import DEFAULT_RETRY, QueueOptions, RetryOptions
 
 
@@ -229,7 +230,7 @@ def _read_queue(given: Any) -> QueueOptions:
         raise ConfigurationError(
             f"CLOUD_TASKS_QUEUES: {name!r} is no queue name; it must match [A-Za-z0-9-] and have 1 to 100 characters."
         )
-    options = {*_QUEUE_NUMBERS, *_QUEUE_DICTS}
+    options = {*_QUEUE_NUMBERS, *_QUEUE_DICTS, "http_target"}
     if unknown := set(given) - options - {"name"}:
         raise ConfigurationError(
             f"CLOUD_TASKS_QUEUES: queue {name!r} has unknown options {', '.join(sorted(map(str, unknown)))}; "
@@ -273,6 +274,7 @@ def _read_queue(given: Any) -> QueueOptions:
             retry_given=RetryOptions(**retry),
             log_sampling_ratio=numbers.get("log_sampling_ratio"),
             routing=given.get("routing"),
+            http_target=read_target(given["http_target"]) if given.get("http_target") is not None else None,
         )
     except ValueError as error:
         raise ConfigurationError(f"CLOUD_TASKS_QUEUES: queue {name!r}: {error}") from None

@@ -107,6 +107,7 @@ class QueueOptions:
         retry_given: those of them that are set.
         log_sampling_ratio: share of operations that Cloud Tasks logs, 0 to 1.
         routing: where App Engine tasks of the queue go, over their own routing: service, version, instance.
+        http_target: what HTTP tasks of the queue are sent as, over what they say themselves (http_targets.py).
     """
 
     name: str
@@ -116,6 +117,7 @@ class QueueOptions:
     retry_given: RetryOptions = RetryOptions()
     log_sampling_ratio: float | None = None
     routing: Mapping[str, str] | None = None
+    http_target: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -248,6 +248,47 @@ def test_w003_tables_that_are_missing(monkeypatch, settings):
             assert ids(databases=["default"]) == set()
 
 
+class OnlyDefault:
+    """A router."""
+
+    def allow_migrate(self, db, app_label, **hints):
+        """Keep tables from all aliases but one."""
+        return db == "default"
+
+
+@pytest.fixture
+def no_outbox(monkeypatch):
+    """Hide the table of the outbox."""
+    names = [name for name in connection.introspection.table_names() if name != "soc_tasks_outbox"]
+    monkeypatch.setattr(type(connection.introspection), "table_names", lambda *_, **__: names)
+
+
+@pytest.mark.parametrize("backend", ["embedded", "cloud_tasks"])
+def test_w009_an_alias_without_an_outbox(settings, monkeypatch, cloud_project, no_outbox, backend):
+    settings.SOC_TASKS = {"BACKEND": backend}
+    [message] = ask(databases=["other"])
+    assert message.id == "soc_tasks.W009"
+    assert "migrate soc_tasks --database other" in message.hint
+    # No database is asked that was not named; that of the settings has a check of its own.
+    assert ids() == set()
+    assert ids(databases=["default"]) == {"soc_tasks.W003"}
+    monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
+    assert ids(databases=["other"]) == set()
+
+
+def test_w009_is_silent_where_a_router_keeps_tasks_away(settings, no_outbox):
+    settings.DATABASE_ROUTERS = ["tests.test_checks.OnlyDefault"]
+    assert ids(databases=["other"]) == set()
+
+
+def test_w009_is_silent_of_copies_and_in_tests(settings, no_outbox, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(connections.settings["other"], "TEST", {"MIRROR": "default"})
+        assert ids(databases=["other"]) == set()
+    settings.SOC_TASKS = {"BACKEND": "memory"}
+    assert "soc_tasks.W009" not in ids(databases=["other"])
+
+
 @pytest.mark.parametrize(
     ("options", "silent"),
     [

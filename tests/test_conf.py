@@ -290,6 +290,77 @@ def test_a_queue_that_cannot_be_read_is_refused(settings, queue):
         get_queues()
 
 
+TOKEN = {"service_account_email": "tasks@x.example", "audience": "https://x.example"}
+
+
+def test_an_http_target_is_read_as_the_service_has_it(settings):
+    given = {
+        "uri_override": {"scheme": "https", "host": "[::1]", "port": "8443", "path_override": "", "query_override": ""},
+        "http_method": "post",
+        "header_overrides": {"X-Kind": "mail"},
+        "oauth_token": {"service_account_email": "tasks@x.example", "scope": "https://x.example/scope"},
+    }
+    settings.CLOUD_TASKS_QUEUES = [{"name": "mail", "http_target": given}, {"name": "plain", "http_target": None}]
+    target = get_queues()["mail"].http_target
+    assert target["uri_override"] == {**given["uri_override"], "scheme": "HTTPS", "port": 8443}
+    assert target["http_method"] == "POST"
+    assert target["oauth_token"] == given["oauth_token"]
+    assert get_queues()["plain"].http_target is None
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("https://x.example", "http_target must be a dict"),
+        ({"uri": {}}, "unknown parts uri; known are uri_override"),
+        ({"uri_override": "https://x.example"}, r"http_target\['uri_override'\] must be a dict"),
+        ({"uri_override": {"url": "x"}}, "unknown parts url; known are scheme, host"),
+        ({"uri_override": {"scheme": "ftp"}}, "one of HTTP, HTTPS"),
+        ({"uri_override": {"host": ""}}, "name of a host"),
+        ({"uri_override": {"host": "x.example:80"}}, "name of a host"),
+        ({"uri_override": {"host": "https://x.example"}}, "name of a host"),
+        ({"uri_override": {"host": "x.example\n"}}, "name of a host"),
+        ({"uri_override": {"port": -1}}, "must be a port"),
+        ({"uri_override": {"port": 65536}}, "must be a port"),
+        ({"uri_override": {"port": "http"}}, "must be a port"),
+        ({"uri_override": {"port": True}}, "must be a port"),
+        ({"uri_override": {"port": 1.5}}, "must be a port"),
+        ({"uri_override": {"port": INFINITY}}, "must be a port"),
+        ({"uri_override": {"path_override": "tasks/"}}, "must begin with /"),
+        ({"uri_override": {"path_override": "/a?b"}}, "must begin with /"),
+        ({"uri_override": {"path_override": "/a b"}}, "must begin with /"),
+        ({"uri_override": {"path_override": {"path": "/a"}}}, "must begin with /"),
+        ({"uri_override": {"query_override": "?a=1"}}, "behind the \\?"),
+        ({"uri_override": {"query_override": "a=ü"}}, "behind the \\?"),
+        ({"uri_override": {"uri_override_enforce_mode": "NEVER"}}, "one of ALWAYS, IF_NOT_EXISTS"),
+        ({"http_method": "TRACE"}, "one of POST, GET"),
+        ({"http_method": 1}, "one of POST, GET"),
+        ({"header_overrides": ["X-Kind"]}, "dict of names and values"),
+        ({"header_overrides": {"X Kind": "mail"}}, "no name for a header"),
+        ({"header_overrides": {5: "mail"}}, "no name for a header"),
+        ({"header_overrides": {"X-Kind": "a\r\nb"}}, "printable ASCII"),
+        ({"header_overrides": {"X-Kind": 5}}, "printable ASCII"),
+        ({"header_overrides": {"X-Kind": "a", "x-kind": "b"}}, "twice"),
+        ({"header_overrides": {"X-Kind": "a" * 80_000}}, "less than 80,000 bytes"),
+        *(
+            ({"header_overrides": {name: "x"}}, f"cannot set the header '{name}'")
+            for name in ("Authorization", "host", "X-CloudTasks-TaskName", "X-AppEngine-QueueName", "X-SocTasks-Task")
+        ),
+        ({"oidc_token": {"service_account_email": "a@b"}}, "must say audience"),
+        ({"oidc_token": {"audience": "x"}}, "must say service_account_email"),
+        ({"oidc_token": {**TOKEN, "audience": ""}}, "printable ASCII"),
+        ({"oidc_token": {**TOKEN, "scope": "x"}}, "unknown parts scope"),
+        ({"oauth_token": {"service_account_email": "a@b"}}, "must say scope"),
+        ({"oidc_token": TOKEN, "oauth_token": {"service_account_email": "a@b", "scope": "s"}}, "leave one out"),
+    ],
+    ids=repr,
+)
+def test_an_http_target_that_cannot_be_is_refused(settings, target, said):
+    settings.CLOUD_TASKS_QUEUES = [{"name": "mail", "http_target": target}]
+    with pytest.raises(ConfigurationError, match=f"CLOUD_TASKS_QUEUES: queue 'mail': .*{said}"):
+        get_queues()
+
+
 @pytest.mark.parametrize("queues", [5, "mail", {"name": "mail"}, [{"name": "a"}, {"name": "a"}], True])
 def test_queues_that_are_no_list_of_different_names_are_refused(settings, queues):
     settings.CLOUD_TASKS_QUEUES = queues

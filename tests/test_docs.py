@@ -7,7 +7,9 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import os
 import re
+import textwrap
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from django.dispatch import Signal
 
 import soc_tasks
-from soc_tasks import checks, conf, errors, signals, values
+from soc_tasks import checks, conf, errors, http_targets, signals, values
 from soc_tasks.management.commands.tasks import VERBS
 from soc_tasks.views import responses
 
@@ -59,9 +61,42 @@ def test_every_setting_is_documented_with_its_default(field):
     assert row[2].strip("`").replace('"', "'") == repr(default)
 
 
-@pytest.mark.parametrize("option", ["name", *conf._QUEUE_NUMBERS])
+def find_blocks(page, language):
+    """Return the fenced blocks of a language, with the line that each begins at."""
+    text = page.read_text()
+    found = re.finditer(rf"^( *)```{language}\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, match.start()) + 1, textwrap.dedent(match[2])) for match in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_piece_of_python_is_python(page):
+    for line, block in find_blocks(page, "python"):
+        compile(block, f"{page.name}:{line}", "exec", dont_inherit=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_setting_that_is_shown_is_good(page, settings):
+    for line, block in find_blocks(page, "python"):
+        names = [name for name in ("SOC_TASKS", "CLOUD_TASKS_QUEUES") if re.search(rf"^{name} = ", block, re.MULTILINE)]
+        if not names:
+            continue
+        shown = {"os": os, "DATABASES": {"default": {}}}
+        exec(compile(block.replace("[..., ", "["), f"{page.name}:{line}", "exec"), shown)
+        if "SOC_TASKS" in names:
+            assert conf.find_problems(shown["SOC_TASKS"]) == [], line
+        if "CLOUD_TASKS_QUEUES" in names:
+            settings.CLOUD_TASKS_QUEUES = shown["CLOUD_TASKS_QUEUES"]
+            assert conf.get_queues()
+
+
+@pytest.mark.parametrize("option", ["name", *conf._QUEUE_NUMBERS, *conf._QUEUE_DICTS, "http_target"])
 def test_every_option_of_a_queue_is_documented(option):
     find_row(option, find_section(read("settings"), "CLOUD_TASKS_QUEUES"))
+
+
+@pytest.mark.parametrize("part", [*http_targets._PARTS, *http_targets._URI])
+def test_every_part_of_an_http_target_is_documented(part):
+    assert is_named(part, find_section(read("queues"), "HTTP targets"))
 
 
 def test_every_check_is_documented_and_its_hint_leads_there():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -14,6 +14,10 @@ from soc_tasks.values import Task
 
 #: The largest serialized task that Cloud Tasks accepts (recorded byte-exact from the service); the same everywhere.
 MAX_TASK_BYTES = 1_048_569
+
+#: Takes over tasks that have committed; a name that is taken already counts as success. Returns those that were not
+#: taken, by their place in the sequence, with what is wrong with each; what it raises is true of all.
+Accept = Callable[[Sequence[Task]], Mapping[int, Exception] | None]
 
 
 class RefusedForGoodError(EnqueueError):

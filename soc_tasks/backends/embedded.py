@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from django.db import connections
+
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.conf import get_settings
 from soc_tasks.engine import hooks
@@ -17,7 +19,10 @@ from soc_tasks.values import Task
 
 
 class EmbeddedBackend(BaseBackend):
-    """Keeps tasks on `SOC_TASKS["DATABASE"]`; those of another alias go there by an outbox."""
+    """Keeps tasks on `SOC_TASKS["DATABASE"]`; those of another alias go there by an outbox.
+
+    From an alias without our tables they go there after its commit (commits.py).
+    """
 
     def __init__(self) -> None:
         register_hooks()
@@ -48,9 +53,15 @@ class EmbeddedBackend(BaseBackend):
         if not elsewhere:
             get_store(alias).add(tasks)
             return
-        from soc_tasks.backends import outbox
+        from soc_tasks.backends import commits, outbox
 
-        outbox.hold(tasks, using or alias, self.accept)
+        theirs = using or alias
+        if outbox.can_hold(theirs):
+            outbox.hold(tasks, theirs, self.accept)
+        elif connections[theirs].in_atomic_block:
+            commits.follow(tasks, theirs, self.accept, behind=alias)
+        else:
+            get_store(alias).add(tasks)
 
     def _check_names(self, tasks: Sequence[Task], using: str) -> None:
         """Refuse chosen names that the store or an outbox knows."""

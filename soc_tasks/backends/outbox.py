@@ -11,23 +11,20 @@ fences tell.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.db import Error, connections, transaction
 
-from soc_tasks.backends.base import RefusedForGoodError
+from soc_tasks.backends.base import Accept, RefusedForGoodError
+from soc_tasks.backends.commits import find_following
 from soc_tasks.errors import BackendUnavailableError, ConfigurationError, EnqueueError, TaskTooLargeError
 from soc_tasks.state import get_state
 from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks")
-
-#: Takes tasks over; a name that is taken already counts as success. Returns those that were not taken, by their place
-#: in the sequence, with what is wrong with each; what it raises is true of all.
-Accept = Callable[[Sequence[Task]], Mapping[int, Exception] | None]
 
 #: For how long a task is offered again that was refused for a reason that may pass, such as a queue that is not there.
 PATIENCE: Final = timedelta(days=1)
@@ -47,8 +44,7 @@ def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
     Raises:
         ConfigurationError: `using` is no database alias.
     """
-    if using not in connections:
-        raise ConfigurationError(f"using={using!r} is no alias of DATABASES; known are {', '.join(connections)}.")
+    check_alias(using)
     with _translated(using), transaction.atomic(using=using):
         ids = get_state().hold_tasks(tasks, using)
 
@@ -56,6 +52,23 @@ def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
             _hand_on(list(tasks), ids, using, accept)
 
         transaction.on_commit(hand_on, using=using, robust=True)
+
+
+def can_hold(using: str) -> bool:
+    """Tell whether an alias has an outbox; without one, tasks can only follow its commit (commits.py).
+
+    Raises:
+        ConfigurationError: `using` is no database alias.
+    """
+    check_alias(using)
+    with _translated(using):
+        return get_state().has_outbox(using)
+
+
+def check_alias(using: str) -> None:
+    """Raise ConfigurationError unless there is such an alias."""
+    if using not in connections:
+        raise ConfigurationError(f"using={using!r} is no alias of DATABASES; known are {', '.join(connections)}.")
 
 
 @contextmanager
@@ -73,14 +86,15 @@ def _translated(using: str) -> Iterator[None]:
 def find_taken(tasks: Sequence[Task], using: str) -> list[Task]:
     """Return those of `tasks` whose chosen name stands twice among them, or waits in an outbox already.
 
-    Looked at are the outbox of `using` and those that this thread is writing to.
+    Looked at are the outbox of `using`, those that this thread is writing to, and what waits for its commits.
     """
     state, taken = get_state(), []
     named = [task for task in tasks if task.named]
-    seen: set[tuple[str, str]] = set()
+    seen = {(task.queue, task.name) for task in find_following()} if named else set()
     for alias in ({using} - {state.alias}) | state.open_outboxes() if named else ():
-        with _translated(alias):
-            seen |= state.find_held(named, alias)
+        if alias != using or can_hold(alias):
+            with _translated(alias):
+                seen |= state.find_held(named, alias)
     for task in named:
         key = (task.queue, task.name)
         if key in seen:

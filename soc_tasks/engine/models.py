@@ -105,6 +105,8 @@ class WorkerProcess(models.Model):
     heartbeat = models.BigIntegerField()
     #: Counts heartbeats: others judge it by change, not by their own clock.
     beats = models.BigIntegerField(db_default=0)
+    #: True for the server (server/), of which there is one at a time; else NULL.
+    serves = models.BooleanField(null=True, unique=True)
 
     class Meta:
         """A task's `owner` is the id of such a row; ids are never used again."""

@@ -21,18 +21,29 @@ def this_host() -> str:
 
 def born(pid: int) -> int:
     """Return when a process started, in ticks since the machine did; 0 where that cannot be told."""
+    fields = _read_stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def is_zombie(pid: int) -> bool:
+    """Tell whether a process has ended and its parent has not asked yet."""
+    return _read_stat(pid)[:1] == [b"Z"]
+
+
+def _read_stat(pid: int) -> list[bytes]:
+    """Return what /proc tells of a process behind its name; nothing where there is none."""
     try:
         # A name may be any bytes.
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        return 0
-    # The name, in parentheses, may hold spaces and parentheses; the start is the 20th field behind it.
-    return int(stat.rpartition(b")")[2].split()[19])
+        return []
+    # The name, in parentheses, may hold spaces and parentheses.
+    return stat.rpartition(b")")[2].split()
 
 
 def is_gone(pid: int, started: int) -> bool:
     """Tell whether a process of this host has certainly ended; False where that cannot be told."""
-    if not _can_tell():
+    if not can_tell():
         return False
     try:
         os.kill(pid, 0)
@@ -46,5 +57,6 @@ def is_gone(pid: int, started: int) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _can_tell() -> bool:
+def can_tell() -> bool:
+    """Tell whether it can be told of a process of this host whether it has ended."""
     return os.name == "posix"

@@ -102,6 +102,8 @@ class Worker:
         )
         self._pace = Pace(self._pool)
         self._caretaker = Caretaker(self.store, self._clock)
+        #: Strikes off a process that was entered by `join` and does not run.
+        self.leave = self._caretaker.leave
         self._emptiness = Emptiness(self.store, self._clock, self._queues, tell)
         self._suspects = Suspects(self.store, self._clock, self._queues)
         self._in_flight: set[Job] = set()
@@ -155,9 +157,13 @@ class Worker:
             upkeep.end()
             self._close()
 
+    def join(self) -> None:
+        """Enter this process before it runs: for whoever must know first that it may."""
+        self._caretaker.join()
+
     def _join(self) -> None:
         """Enter this process, as soon as the database lets it."""
-        while not self._stop.is_set():
+        while not (self._stop.is_set() or self._caretaker.worker):
             try:
                 self._caretaker.join()
                 return

@@ -244,6 +244,10 @@ class BaseState(ABC):
         """Return the aliases that can hold an outbox."""
 
     @abstractmethod
+    def has_outbox(self, alias: str) -> bool:
+        """Tell whether an alias can hold an outbox; cheap, to be asked at each enqueue."""
+
+    @abstractmethod
     def open_outboxes(self) -> set[str]:
         """Return the aliases whose outbox this thread may be writing to in an open transaction."""
 

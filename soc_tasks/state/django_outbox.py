@@ -23,12 +23,22 @@ OUTBOX_LEASE: Final = 30.0
 LOOK_AGAIN: Final = 30.0
 
 
-def _may_hold_outbox(alias: str) -> bool:
+def belongs_on(alias: str) -> bool:
+    """Tell whether an alias may hold our tables."""
     # A replica shows the tables of another alias, and must not be written to.
-    if connections.settings[alias]["TEST"]["MIRROR"] or not router.allow_migrate_model(alias, OutboxRow):
+    return not connections.settings[alias]["TEST"].get("MIRROR") and router.allow_migrate_model(alias, OutboxRow)
+
+
+def has_table(alias: str) -> bool:
+    """Tell whether an alias has the table of the outbox; asks the database."""
+    return OutboxRow._meta.db_table in connections[alias].introspection.table_names()
+
+
+def _may_hold_outbox(alias: str) -> bool:
+    if not belongs_on(alias):
         return False
     try:
-        return OutboxRow._meta.db_table in connections[alias].introspection.table_names()
+        return has_table(alias)
     except Error:
         logger.warning("the database %s cannot be reached; what waits in its outbox stays there", alias)
         return False
@@ -46,6 +56,8 @@ class DjangoOutbox:
         self._outboxes = [alias]
         self._look_at = 0.0
         self._written: set[str] = set()
+        #: Aliases that were seen to hold none of them, and when to ask again.
+        self._without: dict[str, float] = {}
 
     def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[int]:
         """Write outbox rows, leased to the writer until its transaction is over."""
@@ -80,6 +92,18 @@ class DjangoOutbox:
                 if alias not in self._outboxes and _may_hold_outbox(alias):
                     self._outboxes.append(alias)
         return list(self._outboxes)
+
+    def has_outbox(self, alias: str) -> bool:
+        """Tell whether tasks can be held on an alias."""
+        if alias in self._outboxes:
+            return True
+        if time.monotonic() < self._without.get(alias, 0.0):
+            return False
+        if belongs_on(alias) and has_table(alias):
+            self._outboxes.append(alias)
+            return True
+        self._without[alias] = time.monotonic() + LOOK_AGAIN
+        return False
 
     def open_outboxes(self) -> set[str]:
         """Return the aliases whose outbox was written to, and that have a transaction open in this thread."""

@@ -11,7 +11,9 @@ from django.core.signals import request_started
 from google.cloud.tasks_v2 import types
 
 from soc_tasks import apps
-from soc_tasks.backends.cloud_tasks import queues
+from soc_tasks.backends.cloud_tasks import queues, targets
+from soc_tasks.errors import ConfigurationError
+from soc_tasks.values import QueueOptions
 from tests.backends.fake_service import FakeService
 
 PARENT = "projects/school/locations/here"
@@ -74,6 +76,29 @@ def test_only_what_differs_is_written_and_other_queues_are_left_alone(fake):
     # The settings do not say.
     assert changed.retry_config.max_doublings == 3
     assert fake.queues[other.name] is other
+
+
+def test_another_kind_of_token_takes_the_place_of_one(fake, settings):
+    account = {"service_account_email": "a@school"}
+    for token in ({"oidc_token": {**account, "audience": "x"}}, {"oauth_token": {**account, "scope": "s"}}):
+        settings.CLOUD_TASKS_QUEUES = [{"name": "default", "http_target": token}]
+        planned = run("--plan")
+        run("--apply")
+    assert planned == (
+        "update default: http_target.oauth_token.service_account_email None -> a@school,"
+        " http_target.oauth_token.scope None -> s\n"
+    )
+    assert fake.masks == [["http_target.oauth_token"]]
+    assert fake.queues[f"{PARENT}/queues/default"].http_target.WhichOneof("authorization_header") == "oauth_token"
+
+
+def test_an_older_client_library_does_without_http_targets():
+    """It is asked for only where the settings say something that it does not know."""
+    older = types.Queue.pb().DESCRIPTOR.fields_by_name["rate_limits"].message_type._concrete_class()
+    targets.write_target(older, QueueOptions(name="mail", http_target={}))
+    targets.keep_rest(older, older)
+    with pytest.raises(ConfigurationError, match="google-cloud-tasks>="):
+        targets.write_target(older, QueueOptions(name="mail", http_target={"http_method": "POST"}))
 
 
 def test_a_queue_yaml_in_the_project_is_warned_of(fake, tmp_path, monkeypatch, capsys):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from soc_tasks.engine import hooks
 from soc_tasks.engine.clock import from_micros
+from soc_tasks.engine.store.leases import ServedElsewhereError
 from tests.engine.tasks import done, judged, make_task, names, returned
 
 
@@ -47,6 +50,22 @@ class WorkersContract:
             "known": "running",
             "unknown": "waiting",
         }
+
+    def test_there_is_one_server_beside_any_number_of_workers(self, store, worker, monkeypatch):
+        assert store.find_server() is None
+        monkeypatch.setattr(store, "serves", True)
+        server = store.join("there", 2, 2)
+        assert store.find_server()[:3] == (server, "there", 2)
+        with pytest.raises(ServedElsewhereError):
+            store.join("here", 3, 3)
+        monkeypatch.setattr(store, "serves", False)
+        assert store.join("here", 3, 3) not in {server, worker}
+        store.leave(server)
+        monkeypatch.setattr(store, "serves", True)
+        again = store.join("here", 4, 4)
+        store.reclaim(store.find_server(), 1.0)
+        assert not store.beat(again)
+        assert store.join("here", 5, 5) > again
 
     # Suspects.
 

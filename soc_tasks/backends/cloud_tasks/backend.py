@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from django.conf import settings as django_settings
 from django.db import connections, transaction
 
-from soc_tasks.backends import outbox
+from soc_tasks.backends import commits, outbox
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.backends.cloud_tasks.errors import ServiceError, translate
 from soc_tasks.backends.cloud_tasks.service import EMULATOR_VARIABLE, get_service
@@ -44,15 +44,20 @@ class CloudTasksBackend(BaseBackend):
 
         Raises:
             EnqueueError: the service did not take all of them; `results` says what became of each.
+            ConfigurationError: `using` is no database alias.
         """
         # Before anything is written: what the service would refuse is refused here.
         requests = [write_request(task, queue_path(task.queue)) for task in tasks]
         alias = using or get_settings().database
-        if alias in connections and connections[alias].in_atomic_block:
+        outbox.check_alias(alias)
+        if connections[alias].in_atomic_block:
             if taken := outbox.find_taken(tasks, alias):
                 names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
                 raise TaskAlreadyExistsError(f"These names wait in the outbox already: {names}.")
-            outbox.hold(tasks, alias, self.accept)
+            if outbox.can_hold(alias):
+                outbox.hold(tasks, alias, self.accept)
+            else:
+                commits.follow(tasks, alias, self.accept)
             if self._is_relay_due():
                 # Not before: the relay writes what this transaction may hold a lock on.
                 transaction.on_commit(self._relay_now_and_then, using=alias, robust=True)

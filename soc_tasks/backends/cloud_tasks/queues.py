@@ -16,6 +16,7 @@ from typing import Any
 
 from soc_tasks.backends.cloud_tasks.backend import location_path
 from soc_tasks.backends.cloud_tasks.service import open_channel
+from soc_tasks.backends.cloud_tasks.targets import compare_targets, find_mask, keep_rest, write_target
 from soc_tasks.backends.cloud_tasks.wire import write_retry
 from soc_tasks.conf import get_queues
 from soc_tasks.errors import BackendUnavailableError
@@ -39,6 +40,11 @@ class Change:
     exists: bool
     fields: Mapping[str, tuple[Any, Any]]
     message: Any
+
+    @property
+    def mask(self) -> list[str]:
+        """Return the fields that are written."""
+        return list(dict.fromkeys(find_mask(path) for path in self.fields))
 
     def describe(self) -> str:
         """Return the change in one line."""
@@ -74,7 +80,10 @@ class QueueService:
             path = f"{self._parent}/queues/{name}"
             wanted = write_queue(options, path)
             actual = found.get(path)
-            fields = dict(_compare(None if actual is None else type(actual).pb(actual), wanted))
+            there = None if actual is None else type(actual).pb(actual)
+            fields = dict(_compare(there, wanted))
+            if there is not None:
+                keep_rest(wanted, there)
             if actual is None or fields:
                 changes.append(Change(queue=name, exists=actual is not None, fields=fields, message=wanted))
         return changes
@@ -92,7 +101,7 @@ class QueueService:
             queue = types.Queue.wrap(change.message)
             with _translated(f"{'update' if change.exists else 'create'} the queue {change.queue!r}"):
                 if change.exists:
-                    self._client.update_queue(queue=queue, update_mask=FieldMask(paths=list(change.fields)))
+                    self._client.update_queue(queue=queue, update_mask=FieldMask(paths=change.mask))
                 else:
                     self._client.create_queue(parent=self._parent, queue=queue)
             logger.info("queue %s: %s", change.queue, change.describe())
@@ -120,6 +129,7 @@ def write_queue(options: QueueOptions, path: str) -> Any:
         message.stackdriver_logging_config.sampling_ratio = options.log_sampling_ratio
     for name, value in (options.routing or {}).items():
         setattr(message.app_engine_routing_override, name, value)
+    write_target(message, options)
     return message
 
 
@@ -130,7 +140,9 @@ def _compare(actual: Any, wanted: Any, prefix: str = "") -> Iterator[tuple[str, 
         if path == "name":
             continue
         there = None if actual is None else getattr(actual, field.name)
-        if field.message_type is not None and field.message_type.full_name != "google.protobuf.Duration":
+        if path == "http_target":
+            yield from compare_targets(there if there is not None else type(value)(), value)
+        elif field.message_type is not None and field.message_type.full_name != "google.protobuf.Duration":
             yield from _compare(there, value, f"{path}.")
         elif _plain(there) != _plain(value):
             yield path, (_plain(there), _plain(value))

@@ -67,10 +67,14 @@ def find_key(alias: str) -> str | None:
 
 
 def is_ready(alias: str) -> bool:
-    """Tell whether the server's tables are there."""
-    from soc_tasks.engine.models import ServedOperation, ServedQueue
+    """Tell whether the server's tables are there, with all that this release has in them."""
+    from soc_tasks.engine.models import ServedOperation, ServedQueue, WorkerProcess
 
     connection = connections[alias]
+    workers = WorkerProcess._meta.db_table
     with connection.cursor() as cursor:
         names = set(connection.introspection.table_names(cursor))
-    return {model._meta.db_table for model in (ServedQueue, ServedOperation)} <= names
+        if not {ServedQueue._meta.db_table, ServedOperation._meta.db_table, workers} <= names:
+            return False
+        columns = connection.introspection.get_table_description(cursor, workers)
+    return "serves" in {column.name for column in columns}

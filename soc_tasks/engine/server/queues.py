@@ -1,6 +1,6 @@
 """The server's queues: kept in a table, and in memory for whoever asks many times a second.
 
-One server works on a database: what another one changed would be seen at the next start only.
+One server works on a database (guard.py): what another one changed would be seen at the next start only.
 """
 
 from __future__ import annotations

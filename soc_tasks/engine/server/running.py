@@ -36,8 +36,10 @@ def run(options: Options, tell: Callable[[str], None]) -> int:
         )
     server = Server(options)
     with _stopping() as stop:
-        server.start()
+        started = server.start(stop)
         try:
+            if not started:
+                return 0
             host = show_host(options.host)
             tell(
                 f"soc_tasks server ready: {VARIABLE}={host}:{server.port} keys=http://{host}:{server.keys_port}/certs "

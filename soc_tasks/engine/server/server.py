@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from soc_tasks.engine.server.batches import BatchMethods
 from soc_tasks.engine.server.dispatch import ServedDispatcher
+from soc_tasks.engine.server.guard import enter
 from soc_tasks.engine.server.keys import KeyServer
 from soc_tasks.engine.server.messages import api
 from soc_tasks.engine.server.names import Location, QueueName
@@ -24,6 +25,7 @@ from soc_tasks.engine.server.task_methods import TaskMethods
 from soc_tasks.engine.server.tokens import Tokens
 from soc_tasks.engine.store import make_store
 from soc_tasks.engine.store.enqueue import EnqueueStore
+from soc_tasks.engine.store.leases import ServedElsewhereError
 from soc_tasks.engine.worker import Worker
 from soc_tasks.errors import ConfigurationError
 
@@ -98,36 +100,37 @@ class Server:
         self.ended = threading.Event()
         self.port = self.keys_port = 0
 
-    def start(self) -> None:
+    def start(self, stop: threading.Event | None = None) -> bool:
         """Begin to answer and to dispatch; return when both are under way.
 
+        Args:
+            stop: ends the waiting for a server that may be dead.
+
+        Returns:
+            False where it was stopped before it began.
+
         Raises:
-            ConfigurationError: it cannot listen.
+            ConfigurationError: it cannot listen, or another server works on the database.
         """
         options = self._options
-        self.queues.load()
-        for name in options.queues:
-            if self.queues.find(name.key) is None:
-                self.queues.create(name, api().Queue())
         try:
             self._keys = KeyServer(options.host, options.keys_port)
         except OSError as error:
             raise ConfigurationError(f"It cannot listen on {options.host}:{options.keys_port}: {error}") from error
         try:
-            self._start(options, self._keys)
+            return self._start(options, self._keys, stop or threading.Event())
         except BaseException:
             self.stop(0.0)
             raise
 
-    def _start(self, options: Options, keys: KeyServer) -> None:
+    def _start(self, options: Options, keys: KeyServer, stop: threading.Event) -> bool:
         self.keys_port = keys.port
         base = f"http://{show_host(options.host)}:{keys.port}"
         tokens = Tokens(options.issuer or base, options.key)
         dispatcher = ServedDispatcher(self.queues, self.store.clock, tokens, options.services)
         self._listen(options, dispatcher)
-        keys.start(tokens, base)
         ready = threading.Event()
-        self._worker = Worker(
+        worker = Worker(
             options.alias,
             threads=options.threads,
             dispatch=dispatcher,
@@ -135,12 +138,25 @@ class Server:
             ready=ready.set,
             store=self.store,
         )
-        self._thread = threading.Thread(target=self._work, args=(self._worker, ready), name="soc_tasks-engine")
+        if not enter(self.store, worker.join, stop):
+            return False
+        self._worker = worker
+        # Nobody else changes them from here on.
+        self._load_queues(options)
+        keys.start(tokens, base)
+        self._thread = threading.Thread(target=self._work, args=(worker, ready), name="soc_tasks-engine")
         self._thread.start()
         ready.wait()
         if self._failed is not None:
             raise self._failed
         self._grpc.start()
+        return True
+
+    def _load_queues(self, options: Options) -> None:
+        self.queues.load()
+        for name in options.queues:
+            if self.queues.find(name.key) is None:
+                self.queues.create(name, api().Queue())
 
     def _listen(self, options: Options, dispatcher: ServedDispatcher) -> None:
         import grpc
@@ -166,6 +182,9 @@ class Server:
     def _work(self, worker: Worker, ready: threading.Event) -> None:
         try:
             worker.run()
+        except ServedElsewhereError as error:
+            self._failed = error
+            logger.error("this server was silent for longer than its lease, and another one has taken its place")
         except BaseException as error:
             self._failed = error
             logger.exception("the worker of the server failed")
@@ -193,6 +212,8 @@ class Server:
             self._worker.stop()
         if self._thread is not None:
             self._thread.join()
+        elif self._worker is not None:
+            self._worker.leave()
         if self._pool is not None:
             self._pool.shutdown()
         for connection in self._connections.values():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine import hooks
@@ -17,6 +17,7 @@ from soc_tasks.engine.store.base import SERVED, Queues
 from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, WORKERS, Leased, State
 from soc_tasks.engine.store.sql import BACK, OWNED, RETURN, SqlStore
 from soc_tasks.engine.verdicts import NO_ANSWER
+from soc_tasks.errors import ConfigurationError
 
 logger = logging.getLogger("soc_tasks.engine")
 
@@ -27,6 +28,10 @@ _SUSPECTS = (
     f"SELECT {COLUMNS} FROM {TASKS} WHERE state = {State.SUSPECT:d} AND due <= %s"
     f" AND NOT (due > 0 AND queue IN (SELECT name FROM {QUEUES} WHERE paused = %s))"
 )
+
+
+class ServedElsewhereError(ConfigurationError):
+    """Another server works on the database."""
 
 
 class LeaseStore(SqlStore):
@@ -41,14 +46,24 @@ class LeaseStore(SqlStore):
             return {TASKS, QUEUES, WORKERS} <= set(connection.introspection.table_names(cursor))
 
     def join(self, host: str, pid: int, born: int) -> int:
-        """Enter a worker process."""
+        """Enter a worker process; that of the server only where there is no other.
+
+        Raises:
+            ServedElsewhereError: there is another.
+        """
         now = self.clock.now()
-        with self.writing() as cursor:
-            return self.insert_worker(cursor, (host, pid, born, now, now))
+        values: dict[str, Any] = {"host": host, "pid": pid, "born": born, "started": now, "heartbeat": now}
+        if self.serves:
+            values["serves"] = True
+        try:
+            with self.writing() as cursor:
+                return self.insert_worker(cursor, values)
+        except IntegrityError as error:
+            raise ServedElsewhereError("another server works on this database") from error
 
     @abstractmethod
-    def insert_worker(self, cursor: CursorWrapper, values: tuple[Any, ...]) -> int:
-        """Insert host, pid, born, started and heartbeat; return the new id."""
+    def insert_worker(self, cursor: CursorWrapper, values: Mapping[str, Any]) -> int:
+        """Insert a worker's row; return its id."""
 
     def leave(self, worker: int) -> None:
         """Strike a worker off; what it still holds comes back as it was."""
@@ -80,6 +95,12 @@ class LeaseStore(SqlStore):
         """Return the worker processes, oldest first."""
         columns = ", ".join(WorkerRecord._fields)
         return [WorkerRecord._make(row) for row in self.select(f"SELECT {columns} FROM {WORKERS} ORDER BY id")]
+
+    def find_server(self) -> WorkerRecord | None:
+        """Return the process of the server, if there is one."""
+        columns = ", ".join(WorkerRecord._fields)
+        rows = self.select(f"SELECT {columns} FROM {WORKERS} WHERE serves = %s", (True,))
+        return WorkerRecord._make(rows[0]) if rows else None
 
     def reclaim(self, record: WorkerRecord, patience: float) -> int | None:
         """Strike a dead worker off and give its tasks back as suspects."""

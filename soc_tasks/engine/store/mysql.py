@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.rates import Share
 from soc_tasks.engine.store.locking import DUE, LockingStore
-from soc_tasks.engine.store.rows import COLUMNS, TASKS, WORKERS, Leased, State, by_due
+from soc_tasks.engine.store.rows import COLUMNS, TASKS, WORKERS, Leased, State, by_due, write_insert
 
 # A worker that is being struck off waits for this claim, and takes over what it leased.
 _LOCK_WORKER = f"SELECT id FROM {WORKERS} WHERE id = %s LOCK IN SHARE MODE"
@@ -63,11 +63,9 @@ class MysqlStore(LockingStore):
             )
         return sorted((leased._replace(owner=worker) for leased in chosen), key=by_due)
 
-    def insert_worker(self, cursor: CursorWrapper, values: tuple[Any, ...]) -> int:
+    def insert_worker(self, cursor: CursorWrapper, values: Mapping[str, Any]) -> int:
         """Insert a worker's row."""
-        cursor.execute(
-            f"INSERT INTO {WORKERS} (host, pid, born, started, heartbeat) VALUES (%s, %s, %s, %s, %s)", values
-        )
+        cursor.execute(write_insert(WORKERS, values), tuple(values.values()))
         return int(cursor.lastrowid)
 
     def read_change_mark(self) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from django.db.backends.utils import CursorWrapper
 from soc_tasks.engine.rates import Share
 from soc_tasks.engine.store.listening import CHANNEL, PostgresListener
 from soc_tasks.engine.store.locking import DUE, LockingStore
-from soc_tasks.engine.store.rows import TASKS, WORKERS, Leased, State, by_due
+from soc_tasks.engine.store.rows import TASKS, WORKERS, Leased, State, by_due, write_insert
 
 # A worker that is being struck off waits for this claim, and takes over what it leased.
 _WORKER = f"worker AS MATERIALIZED (SELECT id FROM {WORKERS} WHERE id = %s FOR SHARE)"
@@ -64,12 +64,9 @@ class PostgresStore(LockingStore):
         # RETURNING keeps no order.
         return sorted((Leased._make(row) for row in cursor.fetchall()), key=by_due)
 
-    def insert_worker(self, cursor: CursorWrapper, values: tuple[Any, ...]) -> int:
+    def insert_worker(self, cursor: CursorWrapper, values: Mapping[str, Any]) -> int:
         """Insert a worker's row."""
-        cursor.execute(
-            f"INSERT INTO {WORKERS} (host, pid, born, started, heartbeat) VALUES (%s, %s, %s, %s, %s) RETURNING id",
-            values,
-        )
+        cursor.execute(f"{write_insert(WORKERS, values)} RETURNING id", tuple(values.values()))
         return int(cursor.fetchone()[0])
 
     def read_change_mark(self) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -140,3 +141,8 @@ def _write_options(task: Task) -> str:
     if task.retry is not None and (retry := task.retry.as_dict()):
         given["retry"] = retry
     return _dump(given) if given else ""
+
+
+def write_insert(table: str, values: Mapping[str, Any]) -> str:
+    """Return the statement that inserts a row; its parameters are the values in their order."""
+    return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(['%s'] * len(values))})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
@@ -13,7 +13,7 @@ from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.rates import Share
 from soc_tasks.engine.store.enqueue import EnqueueStore
-from soc_tasks.engine.store.rows import COLUMNS, TASKS, WORKERS, Leased, State, by_due
+from soc_tasks.engine.store.rows import COLUMNS, TASKS, WORKERS, Leased, State, by_due, write_insert
 from soc_tasks.engine.store.turns import Turn
 
 #: Queues of one claim; SQLite takes 500 parts of a UNION at most.
@@ -83,11 +83,9 @@ class SqliteStore(EnqueueStore):
         leased.sort(key=by_due)
         return leased
 
-    def insert_worker(self, cursor: CursorWrapper, values: tuple[Any, ...]) -> int:
+    def insert_worker(self, cursor: CursorWrapper, values: Mapping[str, Any]) -> int:
         """Insert a worker's row."""
-        cursor.execute(
-            f"INSERT INTO {WORKERS} (host, pid, born, started, heartbeat) VALUES (%s, %s, %s, %s, %s)", values
-        )
+        cursor.execute(write_insert(WORKERS, values), tuple(values.values()))
         return int(cursor.lastrowid)
 
     def read_change_mark(self) -> object:

@@ -136,6 +136,28 @@ def test_a_port_that_is_taken(start):
     until(lambda: any(f"cannot listen on 127.0.0.1:{first.port}" in line for line in second.errors))
 
 
+@pytest.mark.parametrize("how", [ALONE, IN_A_SITE], ids=["alone", "in a site"])
+def test_a_second_server_on_the_database_is_refused_until_the_first_is_dead(start, how):
+    first = start("--queue", "quick", how=how)
+    second = start("--queue", "other", how=how, ready=False)
+    assert second.wait(30) == 2
+    said = f"Another server works on this database, with process id {first.pid}, and there can be one only"
+    until(lambda: any(said in line for line in second.errors))
+    # It has not touched anything, and the first one works on.
+    with make_client(first.port) as client:
+        parent = "projects/demo/locations/us-central1"
+        assert [queue.name.rpartition("/")[2] for queue in client.list_queues(parent=parent)] == ["quick"]
+    first.kill()
+    first.wait(30)
+    third = start(how=how)
+    assert any(f"process id {first.pid} is dead" in line for line in third.errors)
+    third.send_signal(signal.SIGTERM)
+    assert third.wait(30) == 0
+    # One that ended by itself leaves nothing behind.
+    fourth = start(how=how)
+    assert not any("is dead" in line for line in fourth.errors)
+
+
 def test_other_machines_are_warned_of(start):
     process = start("--host", "0.0.0.0", ready=False)
     until(lambda: process.lines)
