@@ -12,9 +12,12 @@ ARGS ?=
 PY := $(VENV)/bin/python
 # Made anew when pyproject.toml changes.
 STAMP := $(VENV)/.installed
+# An emulator that tests run beside. It needs protobuf 4 and we need a later one: an environment of its own.
+EMULATOR := gcloud-tasks-emulator==0.6.2 google-cloud-tasks==2.23.0 protobuf==4.25.9
+EMULATOR_STAMP := .venv-emulator/.installed-0.6.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test databases check lint format types imports docs matrix cover chaos bench clean
+.PHONY: help setup emulator demo serve test databases check lint format types imports docs matrix cover chaos bench clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +30,14 @@ $(STAMP): pyproject.toml
 	@echo "setting up $(VENV) (once; about a minute)"
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[dev]' $(if $(DJANGO),'Django$(DJANGO)')
 	@if command -v mariadb_config >/dev/null; then $(PY) -m pip install -qq --disable-pip-version-check --editable '.[test-mysql]'; fi
+	@touch $@
+
+emulator: $(EMULATOR_STAMP) ## Make .venv-emulator with gcloud-tasks-emulator, which tests run beside
+
+$(EMULATOR_STAMP):
+	@test -x .venv-emulator/bin/python || $(PYTHON) -m venv .venv-emulator
+	@echo "setting up .venv-emulator (once; about half a minute)"
+	@.venv-emulator/bin/python -m pip install -qq --disable-pip-version-check $(EMULATOR)
 	@touch $@
 
 demo: setup ## Mail 10,000 students and add up 34,006 cities while the worker is killed twice

@@ -7,6 +7,7 @@ counts as committed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
@@ -20,6 +21,7 @@ from django.test import TestCase, TransactionTestCase
 from soc_tasks.backends import backend_in_place, get_backend
 from soc_tasks.backends.memory import MemoryBackend
 from soc_tasks.conf import get_queues
+from soc_tasks.engine.attempts import DEFAULT_DEADLINE
 from soc_tasks.engine.dispatch import InProcessDispatcher
 from soc_tasks.errors import ConfigurationError
 from soc_tasks.meta import read_meta
@@ -158,6 +160,7 @@ class TaskQueues:
                 eta=task.eta or task.created,
                 previous_status=previous,
                 is_last_attempt=last,
+                deadline=time.monotonic() + (task.dispatch_deadline or DEFAULT_DEADLINE),
             )
             answer = dispatch(task, delivery)
             backend.collect()

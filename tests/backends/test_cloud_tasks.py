@@ -216,13 +216,6 @@ def test_in_a_block_a_task_is_sent_when_that_commits(backend, fake, alias):
     assert OutboxRow.objects.using(alias).count() == 0
 
 
-def test_a_name_that_waits_in_the_outbox_is_taken(backend, fake):
-    with transaction.atomic():
-        startTask("/tasks/behave/", name="once")
-        with pytest.raises(TaskAlreadyExistsError):
-            startTask("/tasks/behave/", name="once")
-
-
 def test_what_could_not_be_sent_is_relayed_and_comes_once(backend, fake, monkeypatch):
     fake.fault = lambda request: (CODE.RESOURCE_EXHAUSTED, False)
     with transaction.atomic():

@@ -11,10 +11,10 @@ from django.utils import timezone
 from soc_tasks.backends import embedded, get_backend, outbox
 from soc_tasks.backends.embedded import EmbeddedBackend
 from soc_tasks.engine import hooks
-from soc_tasks.errors import NotSupportedError, QueueNotFoundError, TaskAlreadyExistsError, TaskTooLargeError
+from soc_tasks.errors import NotSupportedError
 from soc_tasks.models import OutboxRow
 from soc_tasks.state import get_state
-from tests.engine.tasks import make_task, names, rolled_back
+from tests.engine.tasks import make_task, names
 
 
 @pytest.fixture
@@ -27,39 +27,6 @@ def backend(settings):
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 class TestEnqueue:
-    def test_in_the_callers_transaction(self, backend):
-        with transaction.atomic():
-            backend.submit([make_task(name="kept")], None)
-        with rolled_back():
-            backend.submit([make_task(name="lost")], "default")
-        assert names(backend.list_tasks()) == ["kept"]
-
-    def test_on_another_alias_by_its_outbox(self, backend):
-        with transaction.atomic(using="other"):
-            backend.submit([make_task(name="held")], "other")
-            assert backend.list_tasks() == []
-        assert names(backend.list_tasks()) == ["held"]
-        with rolled_back(using="other"):
-            backend.submit([make_task(name="lost")], "other")
-        assert backend.relay() == 0
-        assert names(backend.list_tasks()) == ["held"]
-
-    def test_a_name_that_is_known_to_be_taken_is_refused_on_every_alias(self, backend):
-        backend.submit([make_task(name="taken")], None)
-        for alias in (None, "default", "other"):
-            with pytest.raises(TaskAlreadyExistsError):
-                backend.submit([make_task(name="taken")], alias)
-
-    def test_a_name_that_waits_in_the_outbox_is_taken(self, backend):
-        with transaction.atomic(using="other"):
-            backend.submit([make_task(name="once", named=True)], "other")
-            with pytest.raises(TaskAlreadyExistsError):
-                backend.submit([make_task(name="once", named=True)], "other")
-            twice = [make_task(name="two", named=True), make_task(name="two", named=True)]
-            with pytest.raises(TaskAlreadyExistsError):
-                backend.submit(twice, "other")
-        assert names(backend.list_tasks()) == ["once"]
-
     def test_an_alias_that_cannot_be_reached_does_not_hold_up_the_others(self, backend, monkeypatch, caplog):
         with monkeypatch.context() as patch, transaction.atomic(using="other"):
             patch.setattr(outbox, "_hand_on", lambda *_: None)
@@ -91,14 +58,6 @@ class TestEnqueue:
 
 @pytest.mark.django_db
 class TestContract:
-    def test_checks_of_the_base(self, backend):
-        with pytest.raises(QueueNotFoundError):
-            backend.submit([make_task(queue="nowhere")], None)
-        with pytest.raises(TaskTooLargeError):
-            backend.submit([make_task(body=b"x" * 1_048_570)], None)
-        with pytest.raises(NotSupportedError):
-            backend.submit([make_task(service="elsewhere")], None)
-
     def test_tasks_for_a_service_that_is_known_are_taken(self, backend, settings):
         settings.SOC_TASKS = {**settings.SOC_TASKS, "SERVICES": {"mail": "https://mail.example"}}
         backend.submit([make_task(name="there", service="mail")], None)

@@ -11,16 +11,13 @@ from django.utils import timezone
 from soc_tasks import (
     BackendUnavailableError,
     ConfigurationError,
-    TaskAlreadyExistsError,
     startTask,
-    startTasks,
 )
 from soc_tasks.backends import get_backend, outbox
 from soc_tasks.engine.store import get_store
 from soc_tasks.models import OutboxRow
 from soc_tasks.state import get_state
 from soc_tasks.values import Task
-from tests.specimen.models import Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"], transaction=True)
 
@@ -173,19 +170,6 @@ def queued():
     return [record.task.name for record in get_backend().list_tasks()]
 
 
-def test_a_task_of_another_alias_exists_if_and_only_if_that_commits():
-    with transaction.atomic(using="other"):
-        Tag.objects.using("other").create(name="x")
-        startTask("behave", name="kept", using="other")
-        startTasks([{"url": "behave", "name": "bulk"}], using="other")
-        assert queued() == []
-    with transaction.atomic(using="other"):
-        startTask("behave", name="lost", using="other")
-        transaction.set_rollback(True, using="other")
-    assert sorted(queued()) == ["bulk", "kept"]
-    assert waiting() == []
-
-
 def test_the_relay_hands_what_is_left_to_the_engine_once(monkeypatch):
     store = type(get_store("default"))
 
@@ -199,14 +183,6 @@ def test_the_relay_hands_what_is_left_to_the_engine_once(monkeypatch):
     end_leases()
     assert get_backend().relay() == 1
     assert (queued(), waiting()) == (["late"], [])
-
-
-def test_a_name_that_waits_in_an_open_block_is_taken():
-    with transaction.atomic(using="other"):
-        startTask("behave", name="once", using="other")
-        with pytest.raises(TaskAlreadyExistsError):
-            startTask("behave", name="once")
-    assert (queued(), waiting()) == (["once"], [])
 
 
 def test_an_outbox_that_is_gone_is_told_of_once_until_it_is_back(taker, monkeypatch, caplog):

@@ -18,7 +18,7 @@ from soc_tasks.backends.cloud_tasks.errors import ServiceError, translate
 from soc_tasks.backends.cloud_tasks.service import EMULATOR_VARIABLE, get_service
 from soc_tasks.backends.cloud_tasks.wire import write_request
 from soc_tasks.conf import get_settings
-from soc_tasks.errors import ConfigurationError, EnqueueError, TaskAlreadyExistsError
+from soc_tasks.errors import ConfigurationError, EnqueueError, NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.state import get_state
 from soc_tasks.values import Task
 
@@ -39,6 +39,19 @@ class CloudTasksBackend(BaseBackend):
     def __init__(self) -> None:
         self._relay_at = time.monotonic() + RELAY_EVERY
 
+    def check_routing(self, task: Task) -> None:
+        """Raise NotSupportedError where an HTTP target has no such place: it is a URL, of this site or of SERVICES."""
+        settings = get_settings()
+        if settings.target == "app_engine":
+            return
+        if task.version or task.instance:
+            raise NotSupportedError("HTTP targets have no versions and instances; those of App Engine do.")
+        if task.service is not None and task.service not in settings.services:
+            raise NotSupportedError(
+                f"There is no service {task.service!r}. To have Cloud Tasks call it, give its base URL in "
+                "SOC_TASKS['SERVICES']."
+            )
+
     def enqueue(self, tasks: Sequence[Task], using: str | None) -> None:
         """Create tasks, or keep them with the open transaction of `using`.
 
@@ -50,10 +63,11 @@ class CloudTasksBackend(BaseBackend):
         requests = [write_request(task, queue_path(task.queue)) for task in tasks]
         alias = using or get_settings().database
         outbox.check_alias(alias)
+        # The service would take what is to be made now, and with it the name from what waits for a commit.
+        if taken := outbox.find_taken(tasks, alias):
+            names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
+            raise TaskAlreadyExistsError(f"These names wait in the outbox already, or stand here twice: {names}.")
         if connections[alias].in_atomic_block:
-            if taken := outbox.find_taken(tasks, alias):
-                names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
-                raise TaskAlreadyExistsError(f"These names wait in the outbox already: {names}.")
             if outbox.can_hold(alias):
                 outbox.hold(tasks, alias, self.accept)
             else:

@@ -22,6 +22,9 @@ _VERSION_VARIABLE: Final = "GAE_VERSION"
 #: What the service adds to a task that it keeps: name of the attempt, times, view. Counted so that what passes here
 #: passes there.
 KEPT_BYTES: Final = 64
+#: Seconds that the service takes for a deadline: at least, and with HTTP targets at most. (Task.dispatch_deadline)
+SHORTEST_DEADLINE: Final = 15.0
+LONGEST_HTTP_DEADLINE: Final = 1800.0
 
 
 @lru_cache(maxsize=1)
@@ -62,7 +65,9 @@ def write_request(task: Task, parent: str, settings: Settings | None = None) -> 
     if task.eta is not None:
         _write_moment(message.schedule_time, task.eta)
     if task.dispatch_deadline is not None:
-        _write_seconds(message.dispatch_deadline, task.dispatch_deadline)
+        # What it does not take is brought into its range: the site keeps to a shorter one by itself (`time_left()`).
+        most = LONGEST_HTTP_DEADLINE if settings.target == "http" else task.dispatch_deadline
+        _write_seconds(message.dispatch_deadline, max(SHORTEST_DEADLINE, min(task.dispatch_deadline, most)))
     if task.retry is not None:
         write_retry(message.retry_config, task.retry)
     if (size := message.ByteSize() + KEPT_BYTES) > MAX_TASK_BYTES:

@@ -1,0 +1,25 @@
+"""What every backend does, by what a site that uses it sees: the same assertions on each.
+
+A test module subclasses `BackendContract` and gives the fixture `site` (tests/backends/sites/base.py): a site on one
+backend, whose queues are empty and stand still until `site.run()`.
+"""
+
+from __future__ import annotations
+
+from tests.contracts.backend_access import AccessContract
+from tests.contracts.backend_attempts import AttemptsContract
+from tests.contracts.backend_enqueue import EnqueueContract, LaterContract, RefusalContract
+from tests.contracts.backend_iterations import IterationsContract
+from tests.contracts.backend_transactions import TransactionsContract
+
+
+class BackendContract(
+    EnqueueContract,
+    LaterContract,
+    RefusalContract,
+    AttemptsContract,
+    TransactionsContract,
+    IterationsContract,
+    AccessContract,
+):
+    """Assertions on `site`."""
