@@ -14,10 +14,10 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test databases check lint format types imports docs matrix cover chaos bench clean
+.PHONY: help setup demo demo-cloud serve test databases check lint format types imports docs matrix cover chaos bench clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install everything into it
 
@@ -31,6 +31,9 @@ $(STAMP): pyproject.toml
 
 demo: setup ## Mail 10,000 students and add up 34,006 cities while the worker is killed twice
 	@$(PY) -m examples.demo
+
+demo-cloud: setup ## The same on the backend for Cloud Tasks, while server, relay and site are killed once each
+	@$(PY) -m examples.demo cloud
 
 serve: setup ## Run the example site with its data, to look at (admin / admin)
 	@$(PY) -m examples.serve $(ARGS)
