@@ -187,7 +187,7 @@ class Demo:
                     break
                 if self._kills and self._is_time(self._kills[0], mails, cities):
                     self._kill(self._kills.pop(0), mails, cities)
-                time.sleep(0.02)
+                time.sleep(0.05)
         for name, iteration in (("mails", mails), ("cities", cities)):
             if iteration.status != "succeeded":
                 raise DemoError(f"the iteration of the {name} has {iteration.status}; {self._tell_log()}")

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from soc_tasks.engine.children import describe
+from soc_tasks.engine.processes import describe
 from soc_tasks.errors import ConfigurationError
 
 #: Seconds between looks at what no event tells of.
@@ -123,7 +123,9 @@ class Child:
         for line in self._process.stdout:
             self.lines.append(line.rstrip("\n"))
             if self._tell is not None:
-                self._tell(self.name, self.lines[-1])
+                # Where nobody listens any more, it is still read: the child is not to wait for that.
+                with suppress(OSError):
+                    self._tell(self.name, self.lines[-1])
 
 
 @dataclass(frozen=True, slots=True)
