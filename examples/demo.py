@@ -35,7 +35,7 @@ from examples.cast import Cast, Cloud, Embedded, Kill
 from examples.sink import MailSink
 
 STUDENTS = 10_000
-LIMIT = 90.0  # seconds
+LIMIT = 180.0  # seconds; on a machine with much else to do it takes long, and is not wrong for that
 CASTS = {"embedded": Embedded, "cloud": Cloud}
 ITERATION = re.compile(r'data-iteration="([^"]+)"')
 
