@@ -59,29 +59,26 @@ def run(options: Options, tell: Callable[[str], None]) -> None:
     url = f"http://{HOST}:{_check_port(options.port)}"
     lock = threading.Lock()
 
-    def tell_of(name: str, line: str) -> None:
+    def say(line: str) -> None:
         with lock:
-            tell(f"{name:6} | {line}")
+            tell(line)
 
     if options.fresh:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{options.database}{suffix}").unlink(missing_ok=True)
     with stopping() as stop:
         try:
-            _work(options, url, stop, tell_of, tell)
+            _work(options, url, stop, say)
         except ConfigurationError:
             # What ends on the way, when all is to end, is not to blame.
             if not stop.is_set():
                 raise
 
 
-def _work(
-    options: Options,
-    url: str,
-    stop: threading.Event,
-    tell_of: Callable[[str, str], None],
-    tell: Callable[[str], None],
-) -> None:
+def _work(options: Options, url: str, stop: threading.Event, say: Callable[[str], None]) -> None:
+    def tell_of(name: str, line: str) -> None:
+        say(f"{name:6} | {line}")
+
     # The server ends first: the site is still to answer what is under way.
     with ExitStack() as others, ExitStack() as first:
         server = start_server(
@@ -110,7 +107,7 @@ def _work(
                     raise ConfigurationError(f"{child.describe_end()}\nEverything else was stopped.")
             if not ready and _answers(address):
                 ready = True
-                tell(
+                say(
                     f"soc_tasks sandbox ready: site={url} TASKS_EMULATOR_HOST={server.host} keys={server.certs_url} "
                     f"database={options.database}"
                 )

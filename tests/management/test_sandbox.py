@@ -154,8 +154,8 @@ def test_killed_it_leaves_nothing_behind_but_its_tasks(sandbox, tmp_path):
 @pytest.mark.parametrize(("name", "command"), [("server", "engine.server"), ("site", "runserver")])
 def test_when_one_ends_all_do(sandbox, tmp_path, name, command):
     process = sandbox()
-    # Under autoreload the site has two processes: the one that was started first is killed.
-    victim = min(pid for pid, line in find_processes(tmp_path).items() if command in line)
+    # Under autoreload the site has two processes: the one that the sandbox has started is killed.
+    (victim,) = (pid for pid, line in find_processes(tmp_path).items() if command in line and os.getsid(pid) == pid)
     os.kill(victim, signal.SIGKILL)
     assert process.wait(30) == 1
     process.reader.join(30)
