@@ -17,10 +17,10 @@ EMULATOR := gcloud-tasks-emulator==0.6.2 google-cloud-tasks==2.23.0 protobuf==4.
 EMULATOR_STAMP := .venv-emulator/.installed-0.6.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup emulator demo serve test databases check lint format types imports docs matrix cover chaos bench clean
+.PHONY: help setup emulator demo demo-cloud serve test databases check lint format types imports docs matrix cover chaos bench clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install everything into it
 
@@ -42,6 +42,9 @@ $(EMULATOR_STAMP):
 
 demo: setup ## Mail 10,000 students and add up 34,006 cities while the worker is killed twice
 	@$(PY) -m examples.demo
+
+demo-cloud: setup ## The same on the backend for Cloud Tasks, while server, relay and site are killed once each
+	@$(PY) -m examples.demo cloud
 
 serve: setup ## Run the example site with its data, to look at (admin / admin)
 	@$(PY) -m examples.serve $(ARGS)

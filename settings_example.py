@@ -6,7 +6,9 @@ What differs from machine to machine comes from the environment:
     DEBUG                "1" (default here) or "0"
     DATABASE_PATH        the SQLite file; default db.sqlite3 beside this file
     EMAIL_PORT           port of the SMTP server on this machine; default 1025
+    TASKS_BACKEND        SOC_TASKS["BACKEND"], "embedded" (default) or "cloud_tasks"
     TASKS_LEASE_SECONDS  SOC_TASKS["LEASE_SECONDS"]
+    TASKS_SLICE_SECONDS  SOC_TASKS["SLICE_SECONDS"]
     TASKS_RUNSERVER      SOC_TASKS["RUNSERVER"], "1" (default) or "0"
 """
 
@@ -16,6 +18,7 @@ from pathlib import Path
 import django
 
 BASE_DIR = Path(__file__).resolve().parent
+TASKS_BACKEND = os.environ.get("TASKS_BACKEND", "embedded")
 
 # --- The site ---------------------------------------------------------------------------------------------------------
 
@@ -78,7 +81,9 @@ DATABASES = {
             # loses nothing, a power cut may lose the last moments before it (never consistency). FULL, the default,
             # saves these too, and costs a flush to the disk for each commit.
             # wal_autocheckpoint=0: only the worker copies the log to the database, safely on every version of SQLite.
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;",
+            # Where there is no worker, on Cloud Tasks, leave that out: nobody else would.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+            + ("PRAGMA wal_autocheckpoint=0;" if TASKS_BACKEND == "embedded" else ""),
         },
     },
 }
@@ -122,7 +127,7 @@ CLOUD_TASKS_QUEUES = [
 # Every key with its default; leave out what you do not change.
 SOC_TASKS: dict[str, object] = {
     # "embedded": rows in DATABASE, run by `manage.py tasks run`. "cloud_tasks": Google Cloud Tasks. "memory": tests.
-    "BACKEND": "embedded",
+    "BACKEND": TASKS_BACKEND,
     # The alias that holds the engine's tables and the library's own.
     "DATABASE": "default",
     # How the worker calls tasks: "in_process", or "http": this site, at URL.
@@ -132,7 +137,7 @@ SOC_TASKS: dict[str, object] = {
     # Host header of tasks run in process; None takes the first concrete entry of ALLOWED_HOSTS.
     "HOST": None,
     # Seconds after which a slice of an iteration hands over to the next; None: 25, on App Engine 570.
-    "SLICE_SECONDS": None,
+    "SLICE_SECONDS": float(os.environ.get("TASKS_SLICE_SECONDS", "0")) or None,
     # Seconds without a heartbeat after which a worker's tasks go to others. Longer than any pause of a healthy process.
     "LEASE_SECONDS": float(os.environ.get("TASKS_LEASE_SECONDS", "30")),
     # Seconds for which a name that you chose stays taken after its task has ended.

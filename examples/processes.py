@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,21 +15,23 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Process:
-    """`manage.py` with these arguments, as a process group of its own; a context manager.
+    """`manage.py`, or another program of Python's, as a process group of its own; a context manager.
 
     Args:
-        arguments: what comes after manage.py.
+        arguments: what comes after the program.
+        program: what comes after `python`.
         log: file that its output is added to; None leaves it where ours goes.
     """
 
-    def __init__(self, *arguments: str, log: Path | None = None) -> None:
+    def __init__(self, *arguments: str, program: Sequence[str] = ("manage.py",), log: Path | None = None) -> None:
         self.log = log
         output = log.open("ab") if log else None
         try:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "manage.py"), *arguments],
+                [sys.executable, *program, *arguments],
                 cwd=ROOT,
-                stdin=subprocess.DEVNULL,
+                # Some end when this does, which we never write to: when we are gone.
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
                 # Its own session: a kill can reach it with all its children, and the terminal's Ctrl-C only us.
@@ -58,6 +61,8 @@ class Process:
         if self._process.returncode is None:
             self._send(signal.SIGKILL)
             self._process.wait()
+            if self._process.stdin:
+                self._process.stdin.close()
 
     def stop(self, grace: float = 8.0) -> None:
         """Ask it to end, and kill what is left of its group after that time."""

@@ -400,6 +400,13 @@ def test_w007_a_sqlite_that_may_corrupt_its_log(make_connection, command, silent
     assert ask_version() == []
 
 
+def test_w007_leaves_the_log_to_a_worker_only_where_there_is_one(make_connection, settings):
+    for backend, hint in (("embedded", "wal_autocheckpoint=0"), ("cloud_tasks", "journal_mode=DELETE")):
+        settings.SOC_TASKS = {"BACKEND": backend}
+        make_connection("PRAGMA journal_mode=WAL")
+        assert hint in check_sqlite_version()[0].hint
+
+
 @pytest.mark.parametrize("other", [{"memory": True}, {"vendor": "postgresql"}])
 def test_w007_is_for_sqlite_in_a_file(make_connection, other):
     make_connection("PRAGMA journal_mode=WAL", **other)

@@ -26,7 +26,7 @@ ROOMS = {
 }
 GROUND = {"values", "errors", "conf", "fields", "http_targets", "logs", "meta", "signals", "signatures"}
 #: Beside the rooms, for those who run or test a site.
-OUTSIDE = {"admin", "apps", "checks", "management", "probe", "pytest_plugin", "testing", "urls"}
+OUTSIDE = {"admin", "apps", "checks", "management", "probe", "pytest_plugin", "sandbox", "testing", "urls"}
 CODE_IN_DATA = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle"}
 LAZY = {"google", "grpc"}
 #: The only ones that may import google's libraries, and inside functions.

@@ -169,8 +169,3 @@ def reap(pid: int) -> int | None:
     except ChildProcessError:
         return 1
     return os.waitstatus_to_exitcode(status) if ended else None
-
-
-def describe(result: int) -> str:
-    """Return an exit code as a message names it."""
-    return f"signal {signal.Signals(-result).name}" if result < 0 else f"status {result}"

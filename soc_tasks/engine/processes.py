@@ -1,8 +1,9 @@
-"""Who a process is, and whether one of this machine is still there."""
+"""Who a process is, whether one of this machine is still there, and how it ended."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from contextlib import suppress
 from functools import lru_cache
@@ -54,6 +55,11 @@ def is_gone(pid: int, started: int) -> bool:
     now = born(pid)
     # Another process may have the number now. A zombie runs nothing any more, but its parent will tell.
     return started > 0 and now > 0 and now != started
+
+
+def describe(result: int) -> str:
+    """Return an exit code as a message names it."""
+    return f"signal {signal.Signals(-result).name}" if result < 0 else f"status {result}"
 
 
 @lru_cache(maxsize=1)

@@ -33,7 +33,6 @@ from soc_tasks.engine.children import (
     STEADY,
     Child,
     be_child,
-    describe,
     reap,
     run_in_thread,
     start_anew,
@@ -41,6 +40,7 @@ from soc_tasks.engine.children import (
 from soc_tasks.engine.dispatchers import make_dispatcher
 from soc_tasks.engine.ending import JITTER, MIB, NO_LIMITS, Limits, measure_memory
 from soc_tasks.engine.health import HealthFile
+from soc_tasks.engine.processes import describe
 from soc_tasks.engine.pulse import Beat
 from soc_tasks.engine.worker import Worker
 from soc_tasks.errors import ConfigurationError

@@ -1,4 +1,4 @@
-"""What has to be looked at from time to time: iterations whose task was purged or lost."""
+"""What has to be looked at from time to time: outboxes, iterations whose task was purged or lost, what is old."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 from typing import Final
 
+from soc_tasks.backends import get_backend
 from soc_tasks.errors import EnqueueError, TaskAlreadyExistsError
 from soc_tasks.logic.runs import enqueue_slice
 from soc_tasks.state import get_state
@@ -16,6 +17,19 @@ logger = logging.getLogger("soc_tasks")
 STUCK_AFTER: Final = timedelta(minutes=15)
 #: How many shards one call looks after.
 STUCK_AT_ONCE: Final = 100
+
+
+def look_after() -> tuple[int, int]:
+    """Hand on what waits in outboxes, queue stuck iterations anew, forget what is old.
+
+    Returns:
+        How many tasks were handed on, and how many shards queued anew.
+    """
+    # First, because it raises where the database is away: the relay of outboxes only logs that.
+    stuck = reissue_stuck()
+    handed_on = get_backend().relay()
+    get_state().sweep()
+    return handed_on, stuck
 
 
 def reissue_stuck() -> int:

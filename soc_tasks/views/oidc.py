@@ -197,6 +197,11 @@ def get_keys(url: str) -> Keys:
     return _made.get(url) or _made.setdefault(url, Keys(partial(fetch_certificates, url)))
 
 
+def forget_keys(url: str) -> None:
+    """Keep no keys from a URL any more: another server may be there."""
+    _made.pop(url, None)
+
+
 def read_email(authorization: str, *, issuers: Sequence[str], audience: str, keys: Keys, now: float) -> str:
     """Return the verified e-mail address of the account that a token was made for.
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 
-from soc_tasks.backends import get_backend
-from soc_tasks.logic.upkeep import reissue_stuck
-from soc_tasks.state import get_state
+from soc_tasks.logic.upkeep import look_after
 from soc_tasks.views.access import task_only
 
 
 @task_only
 def relay(request: HttpRequest) -> HttpResponse:
     """Hand on what waits in the outboxes, queue stuck iterations anew, forget what is old; queue and cron only."""
-    get_backend().relay()
-    reissue_stuck()
-    get_state().sweep()
+    look_after()
     return HttpResponse()

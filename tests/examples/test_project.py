@@ -2,36 +2,87 @@
 
 from __future__ import annotations
 
+import os
 import re
 import smtplib
+from contextlib import ExitStack, nullcontext
 from dataclasses import fields
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
+from examples.cast import Cloud, Embedded
 from examples.demo import Result
 from examples.processes import Process
 from soc_tasks.conf import Settings, find_problems
 
 
 @pytest.fixture
-def example(monkeypatch):
-    """Load settings_example as a newcomer has it: with nothing in the environment."""
+def load_example(monkeypatch):
+    """Give a function that loads settings_example with nothing in the environment but what is given."""
     import settings_example
 
-    for name in ("TASKS_LEASE_SECONDS", "TASKS_RUNSERVER"):
-        monkeypatch.delenv(name, raising=False)
-    values = {"__file__": settings_example.__file__, "__name__": "fresh"}
-    with open(settings_example.__file__) as source:
-        exec(compile(source.read(), settings_example.__file__, "exec"), values)
-    return values
+    def load(**environment):
+        for name in ("TASKS_BACKEND", "TASKS_LEASE_SECONDS", "TASKS_RUNSERVER", "TASKS_SLICE_SECONDS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        values = {"__file__": settings_example.__file__, "__name__": "fresh"}
+        with open(settings_example.__file__) as source:
+            exec(compile(source.read(), settings_example.__file__, "exec"), values)
+        return values
+
+    return load
 
 
-def test_settings_say_every_key_with_its_default(example):
+def test_settings_say_every_key_with_its_default(load_example):
+    example = load_example()
     assert find_problems(example["SOC_TASKS"]) == []
     defaults = Settings()
     assert example["SOC_TASKS"] == {field.name.upper(): getattr(defaults, field.name) for field in fields(Settings)}
+
+
+def test_only_where_a_worker_checkpoints_nobody_else_does(load_example):
+    for backend, leaves_it in (("embedded", True), ("cloud_tasks", False)):
+        example = load_example(TASKS_BACKEND=backend, TASKS_SLICE_SECONDS="2.5")
+        assert (example["SOC_TASKS"]["BACKEND"], example["SOC_TASKS"]["SLICE_SECONDS"]) == (backend, 2.5)
+        pragmas = example["DATABASES"]["default"]["OPTIONS"]["init_command"]
+        assert "journal_mode=WAL" in pragmas
+        assert ("wal_autocheckpoint=0" in pragmas) is leaves_it
+
+
+@pytest.mark.parametrize("cast", [Embedded, Cloud])
+def test_a_cast_starts_again_whom_it_kills(cast, tmp_path, monkeypatch):
+    started = []
+
+    class Quiet(nullcontext):
+        def __init__(self, *arguments, program, log):
+            super().__init__(self)
+            self.log = log.stem
+            started.append(self.log)
+
+        def kill(self):
+            started.append(f"not {self.log}")
+
+    monkeypatch.setattr("examples.cast.Process", Quiet)
+    monkeypatch.setattr("django.core.management.call_command", lambda *arguments: started.append(" ".join(arguments)))
+    # What a cast leaves in the environment is for its processes.
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with ExitStack() as stack:
+        players = cast(stack, tmp_path)
+        players.start_all(started.append)
+        assert os.environ["TASKS_BACKEND"] == cast.backend
+        assert set(players.processes) == set(players.find_commands()) >= {kill.victim for kill in cast.kills}
+        assert players.lead in players.processes
+        assert started[-1] == players.port
+        if cast is Cloud:
+            # Before the first task there are its queues.
+            assert started.index("tasks queues --apply") < started.index("site")
+            assert sorted(kill.victim for kill in cast.kills) == sorted(players.processes)
+        for kill in cast.kills:
+            players.kill(kill.victim)
+            assert started[-2:] == [f"not {kill.victim}", kill.victim]
 
 
 @pytest.mark.django_db
@@ -76,4 +127,13 @@ def test_process_leaves_its_output_and_is_always_ended(tmp_path):
         assert not process.has_ended()
         process.kill()
         process.kill()  # no signal may reach whoever has the number now
+
+    # Those that end with whoever started them do so by this.
+    with Process("import sys; sys.stdin.read(); print('over')", program=("-c",), log=tmp_path / "log") as process:
+        process._process.stdin.close()
+        assert process.wait() == 0
+    assert process.read_log().endswith("over")
+
+    with Process("shell", "-c", "import signal; signal.pause()", log=tmp_path / "log") as process:
+        assert not process.has_ended()
     process.stop()

@@ -18,7 +18,8 @@ from soc_tasks.testing import TaskFailedBehaviour
 from tests import site
 from tests.specimen.models import Row
 
-pytestmark = pytest.mark.django_db
+# The relay looks at the outboxes of all of them.
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 
 def tasks(*arguments):

@@ -63,9 +63,12 @@ class QueueService:
         parent: full name of the location; None: that of the settings.
     """
 
+    #: Full name of the location.
+    parent: str
+
     def __init__(self, client: Any = None, parent: str | None = None) -> None:
-        self._parent = parent or location_path()
-        self._client = client or _make_client()
+        self.parent = parent or location_path()
+        self._client = client or make_client()
 
     def plan(self) -> list[Change]:
         """Return what differs, by name.
@@ -74,10 +77,10 @@ class QueueService:
             BackendUnavailableError: the service cannot be asked; the message says why.
         """
         with _translated("read the queues"):
-            found = {queue.name: queue for queue in self._client.list_queues(parent=self._parent)}
+            found = {queue.name: queue for queue in self._client.list_queues(parent=self.parent)}
         changes = []
         for name, options in sorted(get_queues().items()):
-            path = f"{self._parent}/queues/{name}"
+            path = f"{self.parent}/queues/{name}"
             wanted = write_queue(options, path)
             actual = found.get(path)
             there = None if actual is None else type(actual).pb(actual)
@@ -103,15 +106,26 @@ class QueueService:
                 if change.exists:
                     self._client.update_queue(queue=queue, update_mask=FieldMask(paths=change.mask))
                 else:
-                    self._client.create_queue(parent=self._parent, queue=queue)
+                    self._client.create_queue(parent=self.parent, queue=queue)
             logger.info("queue %s: %s", change.queue, change.describe())
 
 
-def _make_client() -> Any:
+def make_client() -> Any:
+    """Return the official client, connected to the service or to the server that `TASKS_EMULATOR_HOST` names."""
     from google.cloud.tasks_v2 import CloudTasksClient
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
     return CloudTasksClient(transport=CloudTasksGrpcTransport(channel=open_channel()))
+
+
+@contextmanager
+def connect() -> Iterator[Any]:
+    """Give a client, whose channel is closed with the block."""
+    client = make_client()
+    try:
+        yield client
+    finally:
+        client.transport.close()
 
 
 def write_queue(options: QueueOptions, path: str) -> Any:

@@ -62,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long attempts may take to end when the server is stopped (default: %(default)s)",
     )
+    parser.add_argument(
+        "--until-eof", action="store_true", help="stop also when standard input ends, as it does with who started this"
+    )
 
 
 def read_options(given: dict[str, Any], alias: str, key: str | None) -> Any:
@@ -109,6 +112,7 @@ def read_options(given: dict[str, Any], alias: str, key: str | None) -> Any:
         queue_tombstone=given["queue_tombstone"],
         http_tokens=given["tokens_over_http"],
         grace=given["grace"],
+        until_eof=given["until_eof"],
     )
 
 

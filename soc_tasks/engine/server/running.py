@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from soc_tasks.engine.server.arguments import VARIABLE
 from soc_tasks.engine.server.server import Options, Server, show_host
+from soc_tasks.engine.stopping import call_at_end_of_input, stopping
 
 logger = logging.getLogger("soc_tasks.engine")
 
@@ -35,7 +33,9 @@ def run(options: Options, tell: Callable[[str], None]) -> int:
             options.host,
         )
     server = Server(options)
-    with _stopping() as stop:
+    with stopping() as stop:
+        if options.until_eof:
+            call_at_end_of_input(stop.set)
         started = server.start(stop)
         try:
             if not started:
@@ -58,19 +58,3 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: Any) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

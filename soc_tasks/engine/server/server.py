@@ -55,6 +55,7 @@ class Options:
         http_tokens: whether tokens may go to http:// URLs of any host.
         grace: seconds that attempts get to end when the server is stopped.
         upkeep: whether the database is a site's, whose upkeep its workers do.
+        until_eof: whether to stop when standard input ends.
     """
 
     alias: str
@@ -71,6 +72,7 @@ class Options:
     http_tokens: bool = False
     grace: float = 10.0
     upkeep: bool = False
+    until_eof: bool = False
 
 
 class Server:

@@ -17,6 +17,7 @@ from django.db import OperationalError, ProgrammingError
 VERBS: Final = {
     "run": "soc_tasks.management.verbs.run",
     "serve": "soc_tasks.management.verbs.serve",
+    "sandbox": "soc_tasks.management.verbs.sandbox",
     "queues": "soc_tasks.management.verbs.queues",
     "list": "soc_tasks.management.verbs.list",
     "show": "soc_tasks.management.verbs.show",

@@ -2,23 +2,98 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from argparse import ArgumentParser
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from soc_tasks.backends import get_backend
-from soc_tasks.logic.upkeep import reissue_stuck
+help = "Hand on tasks from the outboxes, queue stuck iterations anew, and forget what is old."
 
-help = "Hand on tasks from the outboxes, and queue stuck iterations anew."
+logger = logging.getLogger("soc_tasks")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the verb's options: none."""
+    """Add the verb's options."""
+    parser.add_argument(
+        "--every",
+        type=seconds,
+        metavar="SECONDS",
+        help="do so again and again, with so many seconds in between, until stopped by SIGTERM or Ctrl-C",
+    )
 
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Relay once."""
-    handed_on = get_backend().relay()
-    stuck = reissue_stuck()
-    command.stdout.write(f"{handed_on} tasks handed on, {stuck} stuck shards queued anew")
+    """Relay once, or until stopped."""
+    from soc_tasks.logic.upkeep import look_after
+
+    every = options["every"]
+    if every is None:
+        command.stdout.write(_describe(*look_after()))
+        return
+    from soc_tasks.engine.loglines import show_log_lines
+    from soc_tasks.engine.stopping import stopping
+
+    def tell(line: str) -> None:
+        command.stdout.write(line)
+        command.stdout.flush()
+
+    if options["verbosity"] >= 1:
+        show_log_lines(logging.DEBUG if options["verbosity"] > 1 else logging.INFO)
+    with stopping() as stop:
+        tell(f"soc_tasks relay ready: every={every:g}s")
+        repeat(every, stop.wait, look_after, tell)
+
+
+def repeat(
+    every: float, wait: Callable[[float], bool], once: Callable[[], tuple[int, int]], tell: Callable[[str], None]
+) -> None:
+    """Relay again and again; what fails is told once, and tried again.
+
+    Args:
+        every: seconds between two rounds.
+        wait: waits for so many seconds; returns whether to end.
+        once: does one round, and returns how many tasks were handed on, and how many shards queued anew.
+        tell: called with a line where a round had something to do.
+    """
+    from django.db import Error, connections
+
+    from soc_tasks.errors import BackendUnavailableError
+
+    trouble = False
+    while True:
+        try:
+            done = once()
+        except (Error, BackendUnavailableError) as error:
+            if not trouble:
+                logger.warning("the relay cannot work, and tries again every %g s: %s", every, error)
+            trouble = True
+        except Exception:
+            logger.exception("the relay failed; it is tried again")
+        else:
+            if trouble:
+                logger.info("the relay works again")
+            trouble = False
+            if any(done):
+                tell(_describe(*done))
+        # A connection that is kept may be dead by the next round, and is in somebody's way until then.
+        connections.close_all()
+        if wait(every):
+            return
+
+
+def _describe(handed_on: int, stuck: int) -> str:
+    return f"{handed_on} tasks handed on, {stuck} stuck shards queued anew"
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
+seconds.__name__ = "positive number"
