@@ -49,7 +49,7 @@ class Site(ABC):
     Attributes:
         clock: moves the time by which tasks are due and names are free again; None: there is none to move.
         waits: whether a task waits for its time.
-        refuses_names: whether a name is taken once only; frees_names: whether it is free again after a day.
+        frees_names: whether a name is free again after a day.
         routes: whether service, version and instance are taken.
         copies: whether `repeatTask(countdown)` queues a copy.
         sends_tokens: whether a token proves its calls.
@@ -57,7 +57,6 @@ class Site(ABC):
 
     clock: AheadClock | None = None
     waits = True
-    refuses_names = True
     frees_names = True
     routes = False
     copies = False

@@ -62,8 +62,6 @@ class Front:
 class EmulatorSite(ServedSite):
     """A site whose queues know nothing of names, retries' limits and previous answers."""
 
-    refuses_names = False
-    frees_names = True
     routes = True
 
     def __init__(self, client, live, front):
