@@ -20,7 +20,7 @@ from django.db import Error, connections, transaction
 
 from soc_tasks.backends.base import Accept, RefusedForGoodError
 from soc_tasks.backends.commits import find_following
-from soc_tasks.errors import BackendUnavailableError, ConfigurationError, EnqueueError, TaskTooLargeError
+from soc_tasks.errors import BackendUnavailableError, EnqueueError, TaskTooLargeError
 from soc_tasks.state import get_state
 from soc_tasks.values import Task
 
@@ -39,12 +39,7 @@ RELAY_ROUNDS = 100
 
 
 def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
-    """Keep `tasks` with the transaction of `using`, and hand them to `accept` once it has committed.
-
-    Raises:
-        ConfigurationError: `using` is no database alias.
-    """
-    check_alias(using)
+    """Keep `tasks` with the transaction of `using`, and hand them to `accept` once it has committed."""
     with _translated(using), transaction.atomic(using=using):
         ids = get_state().hold_tasks(tasks, using)
 
@@ -55,20 +50,9 @@ def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
 
 
 def can_hold(using: str) -> bool:
-    """Tell whether an alias has an outbox; without one, tasks can only follow its commit (commits.py).
-
-    Raises:
-        ConfigurationError: `using` is no database alias.
-    """
-    check_alias(using)
+    """Tell whether an alias has an outbox; without one, tasks can only follow its commit (commits.py)."""
     with _translated(using):
         return get_state().has_outbox(using)
-
-
-def check_alias(using: str) -> None:
-    """Raise ConfigurationError unless there is such an alias."""
-    if using not in connections:
-        raise ConfigurationError(f"using={using!r} is no alias of DATABASES; known are {', '.join(connections)}.")
 
 
 @contextmanager

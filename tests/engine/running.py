@@ -41,22 +41,20 @@ def ran(tmp_path):
     return read
 
 
-@pytest.fixture
-def run(file_database):
-    """Start `tasks run` and wait until it is ready; kill what is left at the end."""
+@contextmanager
+def started_processes():
+    """Give a function that starts Python with arguments; its lines are read all along. Kill what is left at the end."""
     started = []
 
-    def run(*arguments, ready=True, **environment):
+    def start(*arguments, ready=True, cwd=ROOT, **environment):
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "django", "tasks", "run", *arguments],
-            cwd=ROOT,
+            [sys.executable, "-W", "error", *arguments],
+            cwd=cwd,
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "DJANGO_SETTINGS_MODULE": "tests.engine.settings",
-                "ENGINE_DATABASE": str(connections[file_database].settings_dict["NAME"]),
-                "ENGINE_LEASE": str(LEASE),
-                **environment,
+                **{name: str(value) for name, value in environment.items()},
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -72,15 +70,30 @@ def run(file_database):
             assert process.lines, "".join(process.errors)
         return process
 
-    yield run
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait(30)
+    try:
+        yield start
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+            process.wait(30)
+        for process in started:
+            process.stdout.close()
+            process.stderr.close()
+
+
+@pytest.fixture
+def run(file_database):
+    """Start `tasks run` and wait until it is ready; kill what is left at the end, and wait for its children."""
+    with started_processes() as start:
+
+        def run(*arguments, **options):
+            database = connections[file_database].settings_dict["NAME"]
+            options = {"ENGINE_DATABASE": database, "ENGINE_LEASE": LEASE, **options}
+            return start("-m", "django", "tasks", "run", *arguments, **options)
+
+        yield run
     until(lambda: not any(is_alive(int(record.pid)) for record in get_store(file_database).list_workers()))
-    for process in started:
-        process.stdout.close()
-        process.stderr.close()
 
 
 def is_alive(pid):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import subprocess
-import sys
-import threading
+from functools import partial
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -15,7 +12,7 @@ from django.db import OperationalError
 
 from soc_tasks.errors import BackendUnavailableError
 from soc_tasks.management.verbs.relay import repeat
-from tests.engine.running import ROOT, until
+from tests.engine.running import started_processes, until
 
 
 class Rounds:
@@ -76,35 +73,11 @@ def test_nonsense_is_refused(every):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start `tasks relay --every` on a site whose database is not there yet; kill what is left at the end."""
-    started = []
-
-    def start(*arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "django", "tasks", "relay", *arguments],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "DJANGO_SETTINGS_MODULE": "tests.engine.settings",
-                "ENGINE_DATABASE": str(tmp_path / "there" / "site.db"),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    """Start `tasks relay` on a site whose database is not there yet; kill what is left at the end."""
+    with started_processes() as start:
+        yield partial(
+            start, "-m", "django", "tasks", "relay", ready=False, ENGINE_DATABASE=tmp_path / "there" / "site.db"
         )
-        started.append(process)
-        process.lines, process.errors = [], []
-        for stream, lines in ((process.stdout, process.lines), (process.stderr, process.errors)):
-            threading.Thread(target=lambda s=stream, to=lines: to.extend(s), daemon=True).start()
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait(30)
-        process.stdout.close()
-        process.stderr.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -57,12 +57,10 @@ class CloudTasksBackend(BaseBackend):
 
         Raises:
             EnqueueError: the service did not take all of them; `results` says what became of each.
-            ConfigurationError: `using` is no database alias.
         """
         # Before anything is written: what the service would refuse is refused here.
         requests = [write_request(task, queue_path(task.queue)) for task in tasks]
         alias = using or get_settings().database
-        outbox.check_alias(alias)
         # The service would take what is to be made now, and with it the name from what waits for a commit.
         if taken := outbox.find_taken(tasks, alias):
             names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.engine.running import ROOT, until
+from tests.engine.running import ROOT, started_processes, until
 from tests.engine.server.clients import make_client
 from tests.engine.server.conftest import PARENT
 
@@ -27,39 +27,16 @@ IN_A_SITE = ("-m", "django", "tasks", "serve")
 @pytest.fixture
 def start(tmp_path):
     """Start a server on one file, and wait until it is ready; kill what is left at the end."""
-    started = []
+    with started_processes() as start_process:
 
-    def start(*arguments, how=ALONE, ready=True):
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", *how, "--port", "0", "--database", str(tmp_path / "tasks.db"), *arguments],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "DJANGO_SETTINGS_MODULE": "tests.engine.settings",
-                "ENGINE_DATABASE": str(tmp_path / "site.db"),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        process.lines, process.errors = [], []
-        for stream, lines in ((process.stdout, process.lines), (process.stderr, process.errors)):
-            threading.Thread(target=lambda s=stream, to=lines: to.extend(s), daemon=True).start()
-        if ready:
-            until(lambda: process.lines or process.poll() is not None)
-            assert process.lines, "".join(process.errors)
-            process.port = int(READY.match(process.lines[0])[1])
-        return process
+        def start(*arguments, how=ALONE, ready=True):
+            given = ("--port", "0", "--database", str(tmp_path / "tasks.db"), *arguments)
+            process = start_process(*how, *given, ready=ready, cwd=tmp_path, ENGINE_DATABASE=tmp_path / "site.db")
+            if ready:
+                process.port = int(READY.match(process.lines[0])[1])
+            return process
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait(30)
-        process.stdout.close()
-        process.stderr.close()
+        yield start
 
 
 @pytest.mark.parametrize("how", [ALONE, IN_A_SITE], ids=["alone", "in a site"])
