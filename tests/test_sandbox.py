@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from soc_tasks import Iteration, startTask
 from soc_tasks.conf import get_settings
-from soc_tasks.errors import ConfigurationError
+from soc_tasks.errors import ConfigurationError, NotSupportedError
 from soc_tasks.sandbox import sandbox
 from tests import site
 from tests.live import serve
@@ -95,7 +95,7 @@ def test_other_services_are_those_that_are_named(school):
             cloud.run_until_empty()
         assert [environ["PATH_INFO"] for environ in other.environs] == ["/deliver/"]
     # What the settings name is somewhere in production.
-    with sandbox(school), pytest.raises(ConfigurationError, match="'mail'"):
+    with sandbox(school), pytest.raises(NotSupportedError, match="'mail'"):
         startTask("/deliver/", service="mail")
 
 

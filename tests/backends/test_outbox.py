@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from soc_tasks import (
     BackendUnavailableError,
-    ConfigurationError,
     startTask,
 )
 from soc_tasks.backends import get_backend, outbox
@@ -156,11 +155,6 @@ def test_a_task_that_is_handed_on_twice_comes_twice_and_breaks_nothing(taker, mo
     end_leases()
     assert outbox.relay(taker) == 1
     assert (taker.names, waiting()) == (["a", "a"], [])
-
-
-def test_an_unknown_alias_is_refused(taker):
-    with pytest.raises(ConfigurationError, match="nowhere"):
-        outbox.hold(make("a"), "nowhere", taker)
 
 
 # The embedded backend goes by way of it.
