@@ -162,6 +162,18 @@ class BaseState(ABC):
         """Drop the dead letters of an iteration that goes on."""
 
     @abstractmethod
+    def keep_payload(self, start_id: str, data: bytes, until: datetime) -> None:
+        """Keep what a task carries that is too large for it, at least until then."""
+
+    @abstractmethod
+    def get_payload(self, start_id: str) -> bytes | None:
+        """Return what was kept for a task; empty where that is cleared, None where there is nothing."""
+
+    @abstractmethod
+    def clear_payloads(self, start_ids: Sequence[str]) -> None:
+        """Drop what was kept for tasks that have ended, but not that it was."""
+
+    @abstractmethod
     def create_iteration(self, iteration: IterationRecord, shards: Sequence[ShardRecord]) -> bool:
         """Keep a new iteration; False where one of this id exists."""
 

@@ -1,0 +1,125 @@
+"""How the text of a deferred call travels: in its task, packed where that is shorter, or in the state where it must."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote_plus
+
+from django.conf import settings as django_settings
+
+from soc_tasks.backends.base import MAX_TASK_BYTES
+from soc_tasks.conf import get_settings
+from soc_tasks.errors import PayloadError, TaskTooLargeError
+from soc_tasks.logic import calls
+from soc_tasks.state import get_state
+
+#: Characters from which packing is tried; shorter texts gain nothing that is worth the time.
+PACKED_FROM: Final = 2048
+#: Bytes of a task beside its body: URL, headers, names.
+BESIDE: Final = 24_576
+#: Bytes of the body beside the text: names of fields, function and signature.
+BESIDE_TEXT: Final = 1024
+#: For how long a text is kept beyond its task's eta, at least: as long as Cloud Tasks keeps a task.
+LIFE: Final = timedelta(days=31)
+
+_HOW: Final = ("payload", "packed", "stored")
+
+
+class CallEndedError(Exception):
+    """What a call needs is gone: the call was made, or given up."""
+
+
+def seal(text: str, function: str, *, small: bool = False) -> tuple[dict[str, str], bytes | None]:
+    """Return the context of the task for a call, and what is to be kept in the state for it, if anything.
+
+    Args:
+        text: the call.
+        function: what it calls, for people.
+        small: whether it must travel in the task.
+
+    Raises:
+        TaskTooLargeError: it must, and is too large.
+    """
+    context = {"function": function[:200], "signature": calls.sign(text)}
+    packed = zlib.compress(text.encode("ascii"), 6) if len(text) >= PACKED_FROM else None
+    inline = _measure(text)
+    if packed is not None and (short := 4 * ((len(packed) + 2) // 3)) < inline:
+        if short <= _room():
+            return {**context, "packed": base64.urlsafe_b64encode(packed).decode("ascii")}, None
+    elif inline <= _room():
+        return {**context, "payload": text}, None
+    if small:
+        raise TaskTooLargeError(
+            f"The arguments of {function} take {len(text):,} bytes, which do not fit into a task; leave _small_task "
+            "out, and they are kept in the database until it has run."
+        )
+    return {**context, "stored": "1"}, packed or zlib.compress(text.encode("ascii"), 6)
+
+
+def _measure(text: str) -> int:
+    return len(quote_plus(text))
+
+
+def _room() -> int:
+    """Return how many bytes of a text fit into a task that this site can read."""
+    most = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    room = MAX_TASK_BYTES - BESIDE
+    return (room if most is None else min(room, most)) - BESIDE_TEXT
+
+
+def open_sealed(context: dict[str, Any], start_id: str) -> str:
+    """Return the text of a call.
+
+    Args:
+        context: what came with the task.
+        start_id: of the task.
+
+    Raises:
+        CallEndedError: it was made before.
+        PayloadError: it is none of ours, or not there any more.
+    """
+    names = context.keys() - {"function", "signature"}
+    if len(names) != 1 or not names <= set(_HOW) or not all(isinstance(value, str) for value in context.values()):
+        raise PayloadError("This is no deferred call: its fields are others.")
+    [how] = names
+    text = context["payload"] if how == "payload" else _open_packed(context, how, start_id)
+    if not calls.is_signed(text, context.get("signature", "")):
+        raise PayloadError(
+            "The signature of this deferred call is not ours. If SECRET_KEY was changed, put the old one into "
+            "SECRET_KEY_FALLBACKS and retry the task."
+        )
+    return text
+
+
+def _open_packed(context: dict[str, Any], how: str, start_id: str) -> str:
+    packed: bytes | None
+    try:
+        packed = base64.urlsafe_b64decode(context["packed"]) if how == "packed" else get_state().get_payload(start_id)
+        if packed == b"" and how == "stored":
+            raise CallEndedError
+        if packed is None:
+            raise PayloadError("The arguments of this deferred call are not in the state any more.")
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(packed, calls.MOST_BYTES)
+        if not unpacker.eof or unpacker.unused_data:
+            raise PayloadError("What is packed in this deferred call is too large, or not whole.")
+        return text.decode("ascii")
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise PayloadError(f"What is packed in this deferred call is damaged: {error}") from error
+
+
+def keep(start_id: str, kept: bytes, eta: datetime | None) -> None:
+    """Keep what a task needs in the state, in its open transaction, for as long as the task or its letter may live."""
+    state = get_state()
+    now = state.now()
+    since = max(eta, now) if eta is not None else now
+    state.keep_payload(start_id, kept, since + LIFE + timedelta(days=get_settings().retention_days))
+
+
+def forget(*start_ids: str) -> None:
+    """Drop what was kept for tasks that have ended; that they have is kept for as long as they may come again."""
+    get_state().clear_payloads(start_ids)
