@@ -7,7 +7,7 @@ import binascii
 import zlib
 from datetime import datetime, timedelta
 from typing import Any, Final
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from django.conf import settings as django_settings
 
@@ -25,6 +25,10 @@ BESIDE: Final = 24_576
 BESIDE_TEXT: Final = 1024
 #: For how long a text is kept beyond its task's eta, at least: as long as Cloud Tasks keeps a task.
 LIFE: Final = timedelta(days=31)
+
+#: Characters of a function's name that travel for people, and of them in a form.
+LABEL: Final = 200
+_LONGEST_LABEL: Final = 16 * LABEL
 
 _HOW: Final = ("payload", "packed", "stored")
 
@@ -44,7 +48,7 @@ def seal(text: str, function: str, *, small: bool = False) -> tuple[dict[str, st
     Raises:
         TaskTooLargeError: it must, and is too large.
     """
-    context = {"function": function[:200], "signature": calls.sign(text)}
+    context = {"function": function[:LABEL], "signature": calls.sign(text)}
     packed = zlib.compress(text.encode("ascii"), 6) if len(text) >= PACKED_FROM else None
     inline = _measure(text)
     if packed is not None and (short := 4 * ((len(packed) + 2) // 3)) < inline:
@@ -110,6 +114,13 @@ def _open_packed(context: dict[str, Any], how: str, start_id: str) -> str:
         return text.decode("ascii")
     except (binascii.Error, zlib.error, ValueError) as error:
         raise PayloadError(f"What is packed in this deferred call is damaged: {error}") from error
+
+
+def read_function(body: bytes) -> str | None:
+    """Return what a task calls by the body that it is sent with, for people; None: it is no deferred call."""
+    # First, as `seal` has it; the rest may be large.
+    name, _, value = body[:_LONGEST_LABEL].partition(b"&")[0].partition(b"=")
+    return unquote_plus(value.decode("ascii", "replace")) if name == b"function" else None
 
 
 def keep(start_id: str, kept: bytes, eta: datetime | None) -> None:

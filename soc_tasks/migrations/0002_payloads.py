@@ -1,5 +1,6 @@
-import soc_tasks.models
 from django.db import migrations, models
+
+import soc_tasks.models
 
 
 class Migration(migrations.Migration):

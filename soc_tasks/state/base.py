@@ -146,8 +146,10 @@ class BaseState(ABC):
         """Keep a dead letter; one of a slice fails its shard and iteration in the same transaction."""
 
     @abstractmethod
-    def list_dead_letters(self, *, queue: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """Return the newest dead letters."""
+    def list_dead_letters(
+        self, *, queue: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[DeadLetter]:
+        """Return the newest dead letters, or those before one of them."""
 
     @abstractmethod
     def get_dead_letter(self, letter_id: int) -> DeadLetter | None:

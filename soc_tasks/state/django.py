@@ -123,9 +123,13 @@ class DjangoState(DjangoOutbox, BaseState):
                     ).update(status="failed", error=error, finished=datetime.now(UTC))
             row.save(using=self.alias, force_insert=True)
 
-    def list_dead_letters(self, *, queue: str | None = None, limit: int = 100) -> list[DeadLetter]:
+    def list_dead_letters(
+        self, *, queue: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[DeadLetter]:
         """Return the newest dead letters."""
         rows = DeadLetterRow.objects.using(self.alias).order_by("-pk")
+        if before is not None:
+            rows = rows.filter(pk__lt=before)
         if queue is not None:
             rows = rows.filter(queue=queue)
         return [_read_letter(row) for row in rows[:limit]]

@@ -7,6 +7,8 @@ import functools
 from collections import namedtuple
 from enum import Enum, Flag, IntEnum
 
+from soc_tasks import FatalTaskError
+
 #: What was called, and with what.
 calls: list = []
 
@@ -29,6 +31,11 @@ def write_row(number):
     from tests.specimen.models import Row
 
     Row.objects.create(value=number)
+
+
+def refuse(*args):
+    """Fail for good."""
+    raise FatalTaskError("refused")
 
 
 async def wait():
