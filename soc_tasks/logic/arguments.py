@@ -1,7 +1,7 @@
 """What the arguments of deferred functions may hold beyond typed JSON.
 
 Functions, classes and bound methods by reference, partials, enum members, dataclasses, named tuples, model instances as
-they are, and dicts with keys of any type.
+they are, querysets, and dicts with keys of any type.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.db.models import Manager, Model, QuerySet
 
 from soc_tasks.errors import PayloadError
-from soc_tasks.logic import instances, references
+from soc_tasks.logic import instances, querysets, references
 from soc_tasks.logic.payloads import UnknownNameError
 
 Pack = Callable[[Any, str], Any]
@@ -31,12 +31,16 @@ class Arguments:
         related: whether instances that others have in their caches travel with them.
     """
 
-    tags: Final = frozenset({"enum", "model", "class", "function", "method", "partial", "dataclass", "namedtuple"})
+    tags: Final = frozenset(
+        {"enum", "model", "queryset", "class", "function", "method", "partial", "dataclass", "namedtuple"}
+    )
 
     def __init__(self, *, related: bool = False) -> None:
         self._related = related
         #: Instances within which others are being packed: two often have each other in their caches.
         self._open: list[Model] = []
+        #: Whether what was packed holds SQL, which never travels in a message.
+        self.has_query = False
 
     def pack(self, value: Any, path: str, pack: Pack) -> tuple[str, Any] | None:
         """Return tag and plain form of a value, or None where it is of another type."""
@@ -58,11 +62,11 @@ class Arguments:
             return "enum", [references.name_of(type(value), f"the class of {path}"), pack(known_by, path)]
         if isinstance(value, Model):
             return "model", self._pack_instance(value, path, pack)
-        if isinstance(value, (QuerySet, Manager)):
-            raise PayloadError(
-                f"{path} is a {type(value).__name__}, which cannot travel: pass what it is filtered by, or the primary "
-                "keys, and make it in the function."
-            )
+        if isinstance(value, QuerySet):
+            self.has_query = True
+            return "queryset", querysets.pack_queryset(value, path, pack)
+        if isinstance(value, Manager):
+            raise PayloadError(f"{path} is a manager, which cannot travel; pass a queryset, as all() returns it.")
         if dataclasses.is_dataclass(value):
             return "dataclass", self._pack_dataclass(value, path, pack)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -72,11 +76,11 @@ class Arguments:
         return None
 
     def _pack_method(self, method: MethodType, path: str, pack: Pack) -> list[Any]:
-        name = method.__func__.__name__
-        if _find_method(method.__self__, name) != method:
+        name = getattr(method.__func__, "__name__", "")
+        if not _is_method_name(name) or _find_method(method.__self__, name) != method:
             raise PayloadError(
-                f"{path} is a bound method whose name {name!r} leads to something else, or whose class may not be "
-                "followed (see SOC_TASKS['DEFERRABLE'])."
+                f"{path} is a bound method whose name {name!r} leads to something else or begins with '__', or whose "
+                "class may not be followed (see SOC_TASKS['DEFERRABLE'])."
             )
         return [pack(method.__self__, f"{path}.__self__"), name]
 
@@ -96,12 +100,21 @@ class Arguments:
 
     @staticmethod
     def _pack_dataclass(value: Any, path: str, pack: Pack) -> list[Any]:
-        fields = {
-            field.name: pack(getattr(value, field.name), f"{path}.{field.name}")
-            for field in dataclasses.fields(value)
-            if hasattr(value, field.name)
+        kind = type(value)
+        if isinstance(value, (str, int, float, bytes, list, dict, tuple, set, frozenset, BaseException)):
+            raise PayloadError(
+                f"{path} is a dataclass that is derived from one of Python's own types, which cannot travel; give it "
+                "a codec (register_codec)."
+            )
+        known = [field.name for field in dataclasses.fields(value)]
+        fields = {name: pack(getattr(value, name), f"{path}.{name}") for name in known if hasattr(value, name)}
+        # What __post_init__ set beside the fields, say.
+        extra = {
+            name: pack(item, f"{path}.{name}")
+            for name, item in getattr(value, "__dict__", {}).items()
+            if name not in known and not name.startswith("__") and not instances.is_cached_property(kind, name)
         }
-        return [references.name_of(type(value), f"the class of {path}"), fields]
+        return [references.name_of(kind, f"the class of {path}"), fields, *([extra] if extra else [])]
 
     def unpack(self, tag: str, inner: Any, unpack: Unpack) -> Any:
         """Return the value of a tag."""
@@ -109,24 +122,26 @@ class Arguments:
             return _find(inner, type if tag == "class" else Callable)
         if tag == "model":
             return instances.unpack_instance(inner, unpack)
+        if tag == "queryset":
+            return querysets.unpack_queryset(inner, unpack)
         if not isinstance(inner, list):
             raise ValueError(f"what is tagged {tag!r} is none")
         if tag == "partial":
             function, args, keywords = (unpack(part) for part in _parts(tag, inner, 3))
             return partial(function, *args, **keywords)
+        if tag == "dataclass":
+            return _make_dataclass(inner, unpack)
         first, second = _parts(tag, inner, 2)
         if tag == "method":
             return self._unpack_method(unpack(first), second)
         kind = _find(first, type)
         if tag == "enum":
             return _find_member(kind, unpack(second))
-        if tag == "dataclass":
-            return _make_dataclass(kind, second, unpack)
         return _make_namedtuple(kind, second, unpack)
 
     @staticmethod
     def _unpack_method(owner: Any, name: Any) -> Any:
-        if not isinstance(name, str) or not name.isidentifier() or name.startswith("__"):
+        if not isinstance(name, str) or not _is_method_name(name):
             raise ValueError("what is tagged 'method' is none")
         method = _find_method(owner, name)
         if method is None:
@@ -150,6 +165,10 @@ def _find(name: Any, kinds: Any) -> Any:
     return found
 
 
+def _is_method_name(name: str) -> bool:
+    return name.isidentifier() and not name.startswith("__")
+
+
 def _find_method(owner: Any, name: str) -> Any:
     """Return a bound method, or None; properties and instances that can be called are none."""
     static = inspect.getattr_static(owner, name, None)
@@ -169,10 +188,13 @@ def _find_member(kind: Any, known_by: Any) -> Any:
         raise UnknownNameError(f"{kind.__qualname__} has no {known_by!r:.100} here.") from error
 
 
-def _make_dataclass(kind: Any, packed: Any, unpack: Unpack) -> Any:
+def _make_dataclass(inner: list[Any], unpack: Unpack) -> Any:
     """Return a dataclass with the values that it had: neither __init__ nor __post_init__ is called again."""
-    name = kind.__qualname__
-    if not dataclasses.is_dataclass(kind) or not isinstance(packed, dict):
+    name, packed, extra = _parts("dataclass", inner, 3) if len(inner) != 2 else (*inner, {})  # noqa: PLR2004
+    if not isinstance(packed, dict) or not isinstance(extra, dict):
+        raise ValueError("what is tagged 'dataclass' is none")
+    kind = _find(name, type)
+    if not dataclasses.is_dataclass(kind):
         raise UnknownNameError(f"{name} is no dataclass here.")
     known = {field.name: field for field in dataclasses.fields(kind)}
     if missing := packed.keys() - known.keys():
@@ -185,6 +207,8 @@ def _make_dataclass(kind: Any, packed: Any, unpack: Unpack) -> Any:
             object.__setattr__(value, field.name, field.default)
         elif field.default_factory is not dataclasses.MISSING:
             object.__setattr__(value, field.name, field.default_factory())
+    for attribute, item in extra.items():
+        object.__setattr__(value, attribute, unpack(item))
     return value
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings as django_settings
 from django.utils.crypto import constant_time_compare, salted_hmac
@@ -42,9 +43,10 @@ class Call:
     def check_arguments(self) -> None:
         """Raise TypeError unless the function can be called with the arguments."""
         try:
-            signature = inspect.signature(self.function)
+            # Its own, and not that of what it wraps: a decorator may hand on other arguments than it takes.
+            signature = inspect.signature(self.function, follow_wrapped=False)
         except (TypeError, ValueError):
-            # Some of those written in C have none.
+            # Some of those written in C have none; nor has what lru_cache makes.
             return
         try:
             signature.bind(*self.args, **self.kwargs)
@@ -58,13 +60,20 @@ class Call:
 
 def describe(function: Any) -> str:
     """Return the dotted name of a function, for people."""
-    while hasattr(function, "func"):
+    while isinstance(function, partial):
         function = function.func
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return f"{getattr(function, '__module__', '?')}.{name}"
 
 
-def write_call(call: Call, *, related: bool = False) -> str:
+class Written(NamedTuple):
+    """A call as typed JSON; `is_private` if it must not stand in a message: it holds a query."""
+
+    text: str
+    is_private: bool
+
+
+def write_call(call: Call, *, related: bool = False) -> Written:
     """Return a call as typed JSON.
 
     Args:
@@ -76,9 +85,10 @@ def write_call(call: Call, *, related: bool = False) -> str:
     """
     more = Arguments(related=related)
     parts = [f'"version":{VERSION},"function":{payloads.dumps(call.function, "the function", more)}']
-    parts.append(f'"args":{payloads.dumps(list(call.args), "args", more)}')
+    # What an argument may hold does not depend on where it stands.
+    parts.append(f'"args":{payloads.dumps(list(call.args), "args", more, within=1)}')
     # The names of arguments may look like tags.
-    parts.append(f'"kwargs":{payloads.dumps(call.kwargs, "kwargs", more)}')
+    parts.append(f'"kwargs":{payloads.dumps(call.kwargs, "kwargs", more, within=1)}')
     parts.append(f'"atomic":{"true" if call.atomic else "false"},"using":{payloads.dumps(call.using)}')
     text = "{" + ",".join(parts) + "}"
     if len(text) > MOST_BYTES:
@@ -86,7 +96,7 @@ def write_call(call: Call, *, related: bool = False) -> str:
             f"The arguments take {len(text):,} bytes, and {MOST_BYTES:,} is the most. Keep them in the database or in "
             "a file, and pass its key."
         )
-    return text
+    return Written(text, more.has_query)
 
 
 def read_call(text: str) -> Call:
@@ -96,7 +106,7 @@ def read_call(text: str) -> Call:
         UnknownNameError: it names what is not here.
         PayloadError: it is no call of ours.
     """
-    values = payloads.loads(text, Arguments())
+    values = payloads.loads(text, Arguments(), within=2)
     if not isinstance(values, dict) or values.get("version") != VERSION:
         raise PayloadError("This is no deferred call of a version that this release knows.")
     if values.keys() != _FIELDS.keys() or not all(isinstance(values[name], kind) for name, kind in _FIELDS.items()):

@@ -83,12 +83,15 @@ def defer(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHan
     _check_function(function)
     call = Call(function=function, args=args, kwargs=kwargs, atomic=options["_atomic"], using=options["_using"])
     call.check_arguments()
-    text = write_call(call, related=not options["_wipe_related_caches"])
-    context, kept = envelopes.seal(text, describe(function), small=options["_small_task"])
+    written = write_call(call, related=not options["_wipe_related_caches"])
+    context, kept = envelopes.seal(written, describe(function), small=options["_small_task"])
     task, handle = build_task(_make_request(context, options), options["_queue"])
-    with nullcontext() if kept is None else get_state().atomic():
+    with ExitStack() as stack:
         if kept is not None:
-            envelopes.keep(task.start_id, kept, task.eta)
+            block = get_state().atomic()
+            with block if get_state().alias != options["_using"] else nullcontext(stack.enter_context(block)):
+                # Where the task commits elsewhere, this commits before it.
+                envelopes.keep(task.start_id, kept, task.eta)
         get_backend().submit([task], options["_using"])
     return handle
 

@@ -37,42 +37,54 @@ class CallEndedError(Exception):
     """What a call needs is gone: the call was made, or given up."""
 
 
-def seal(text: str, function: str, *, small: bool = False) -> tuple[dict[str, str], bytes | None]:
+class CallNotHereError(Exception):
+    """What a call needs is not in the state: not yet, where a transaction has still to commit, or not any more."""
+
+
+def seal(written: calls.Written, function: str, *, small: bool = False) -> tuple[dict[str, str], bytes | None]:
     """Return the context of the task for a call, and what is to be kept in the state for it, if anything.
 
     Args:
-        text: the call.
+        written: the call.
         function: what it calls, for people.
         small: whether it must travel in the task.
 
     Raises:
         TaskTooLargeError: it must, and is too large.
     """
+    text = written.text
     context = {"function": function[:LABEL], "signature": calls.sign(text)}
-    packed = zlib.compress(text.encode("ascii"), 6) if len(text) >= PACKED_FROM else None
-    inline = _measure(text)
-    if packed is not None and (short := 4 * ((len(packed) + 2) // 3)) < inline:
-        if short <= _room():
-            return {**context, "packed": base64.urlsafe_b64encode(packed).decode("ascii")}, None
-    elif inline <= _room():
-        return {**context, "payload": text}, None
+    inline = None if written.is_private else _fit(text, context)
+    if inline is not None:
+        return {**context, **inline}, None
     if small:
+        why = "hold a queryset" if written.is_private else f"take {len(text):,} bytes"
         raise TaskTooLargeError(
-            f"The arguments of {function} take {len(text):,} bytes, which do not fit into a task; leave _small_task "
-            "out, and they are kept in the database until it has run."
+            f"The arguments of {function} {why}, which does not travel in a task; leave _small_task out, and they are "
+            "kept in the database until it has run."
         )
-    return {**context, "stored": "1"}, packed or zlib.compress(text.encode("ascii"), 6)
+    return {**context, "stored": "1"}, _compress(text)
 
 
-def _measure(text: str) -> int:
-    return len(quote_plus(text))
+def _fit(text: str, context: dict[str, str]) -> dict[str, str] | None:
+    """Return how a text travels in a task, the shorter way; None: it is too large."""
+    room, plain = _room(context), len(quote_plus(text))
+    if len(text) >= PACKED_FROM:
+        packed = base64.urlsafe_b64encode(_compress(text)).decode("ascii")
+        if len(packed) < plain:
+            return {"packed": packed} if len(packed) <= room else None
+    return {"payload": text} if plain <= room else None
 
 
-def _room() -> int:
-    """Return how many bytes of a text fit into a task that this site can read."""
+def _compress(text: str) -> bytes:
+    return zlib.compress(text.encode("ascii"), 6)
+
+
+def _room(context: dict[str, str]) -> int:
+    """Return how many bytes of a text fit into a task that this site can read, beside a context."""
     most = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     room = MAX_TASK_BYTES - BESIDE
-    return (room if most is None else min(room, most)) - BESIDE_TEXT
+    return (room if most is None else min(room, most)) - len(urlencode({**context, "payload": ""}))
 
 
 def open_sealed(context: dict[str, Any], start_id: str) -> str:
@@ -84,7 +96,8 @@ def open_sealed(context: dict[str, Any], start_id: str) -> str:
 
     Raises:
         CallEndedError: it was made before.
-        PayloadError: it is none of ours, or not there any more.
+        CallNotHereError: it is not there.
+        PayloadError: it is none of ours.
     """
     names = context.keys() - {"function", "signature"}
     if len(names) != 1 or not names <= set(_HOW) or not all(isinstance(value, str) for value in context.values()):
@@ -106,7 +119,7 @@ def _open_packed(context: dict[str, Any], how: str, start_id: str) -> str:
         if packed == b"" and how == "stored":
             raise CallEndedError
         if packed is None:
-            raise PayloadError("The arguments of this deferred call are not in the state any more.")
+            raise CallNotHereError("The arguments of this deferred call are not in the state.")
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(packed, calls.MOST_BYTES)
         if not unpacker.eof or unpacker.unused_data:
