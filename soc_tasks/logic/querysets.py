@@ -40,15 +40,9 @@ def pack_queryset(queryset: QuerySet[Any], path: str, pack: Pack) -> dict[str, A
     if problem := _find_problem(queryset):
         raise PayloadError(f"{path} is {problem}, which cannot travel: pass the primary keys, or what makes it up.")
     packed: dict[str, Any] = {"model": query.get_meta().label, "using": queryset.db, "sql": None}
-    keys = queryset.order_by().values("pk")
-    try:
-        sql, params = keys.query.get_compiler(using=queryset.db).as_sql()
-    except EmptyResultSet:
-        # filter(pk__in=[]), or none(): there is no query for it.
-        sql, params = None, ()
-    if sql is not None:
-        plain = [bytes(value) if isinstance(value, memoryview) else value for value in params]
-        packed["sql"] = [sql, pack(plain, f"the parameters of {path}")]
+    compiled = _compile(queryset)
+    if compiled is not None:
+        packed["sql"] = [compiled[0], pack(compiled[1], f"the parameters of {path}")]
     if query.order_by or not query.default_ordering:
         packed["order"] = list(query.order_by)
     if not query.standard_ordering:
@@ -62,6 +56,20 @@ def pack_queryset(queryset: QuerySet[Any], path: str, pack: Pack) -> dict[str, A
     if names:
         packed["defer" if deferred else "only"] = sorted(names)
     return packed
+
+
+def _compile(queryset: QuerySet[Any]) -> tuple[str, list[Any]] | None:
+    """Return the query for the primary keys, with its parameters; None where no row can match."""
+    connection: Any = connections[queryset.db]
+    try:
+        sql, params = queryset.order_by().values("pk").query.get_compiler(using=queryset.db).as_sql()
+    except EmptyResultSet:
+        # filter(pk__in=[]), or none(): there is no query for it.
+        return None
+    if connection.vendor == "postgresql":
+        # Its driver wraps values in types of its own: written out, they are text.
+        return connection.ops.compose_sql(sql, params).replace("%", "%%"), []
+    return sql, [bytes(value) if isinstance(value, memoryview) else value for value in params]
 
 
 def _find_problem(queryset: QuerySet[Any]) -> str | None:
