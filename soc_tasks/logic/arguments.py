@@ -190,7 +190,7 @@ def _find_member(kind: Any, known_by: Any) -> Any:
 
 def _make_dataclass(inner: list[Any], unpack: Unpack) -> Any:
     """Return a dataclass with the values that it had: neither __init__ nor __post_init__ is called again."""
-    name, packed, extra = _parts("dataclass", inner, 3) if len(inner) != 2 else (*inner, {})  # noqa: PLR2004
+    name, packed, extra = _parts("dataclass", inner, 3) if len(inner) != 2 else (*inner, {})
     if not isinstance(packed, dict) or not isinstance(extra, dict):
         raise ValueError("what is tagged 'dataclass' is none")
     kind = _find(name, type)

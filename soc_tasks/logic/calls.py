@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from django.conf import settings as django_settings
+from django.db import connections
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from soc_tasks.errors import PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.arguments import Arguments
+from soc_tasks.logic.payloads import UnknownNameError
 
 #: Of the text's form. A release reads its own, and those before.
 VERSION: Final = 1
@@ -54,8 +56,21 @@ class Call:
             raise TypeError(f"{describe(self.function)} cannot be called with these arguments: {error}") from None
 
     def make(self) -> None:
-        """Call the function; what it returns is nobody's."""
-        self.function(*self.args, **self.kwargs)
+        """Call the function; what it returns is nobody's.
+
+        Raises:
+            RuntimeError: it called `sys.exit()`, which must end the attempt and not the worker's thread.
+            TypeError: it is async behind a decorator.
+            Exception: what it raised.
+        """
+        try:
+            result = self.function(*self.args, **self.kwargs)
+        except SystemExit as error:
+            # Its name alone: the arguments are nobody's business in a log.
+            raise RuntimeError(f"{describe(self.function)} called sys.exit()") from error
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError(f"{describe(self.function)} returned a coroutine, which is not waited for.")
 
 
 def describe(function: Any) -> str:
@@ -111,6 +126,8 @@ def read_call(text: str) -> Call:
         raise PayloadError("This is no deferred call of a version that this release knows.")
     if values.keys() != _FIELDS.keys() or not all(isinstance(values[name], kind) for name, kind in _FIELDS.items()):
         raise PayloadError("A field of this deferred call is missing, one too many, or of another type.")
+    if values["atomic"] and values["using"] not in connections:
+        raise UnknownNameError(f"There is no database {values['using']!r:.100} here.")
     function, kwargs = values["function"], values["kwargs"]
     if not callable(function) or not all(isinstance(name, str) for name in kwargs):
         raise PayloadError("What this deferred call names is no function, or its arguments have no names.")

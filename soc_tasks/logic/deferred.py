@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from soc_tasks.logic.calls import Call, describe, write_call
 from soc_tasks.logic.tasks import build_task, refuse_event_loop
 from soc_tasks.logic.urls import find_options, resolve_target
 from soc_tasks.state import get_state
-from soc_tasks.values import RetryOptions, TaskHandle, TaskRequest
+from soc_tasks.values import RetryOptions, Task, TaskHandle, TaskRequest
 
 #: Name of the URL pattern of the view that calls deferred functions (soc_tasks.urls).
 HANDLER: Final = "tasks_deferred_handler"
@@ -82,18 +82,24 @@ def defer(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHan
     options = _take_options(kwargs)
     _check_function(function)
     call = Call(function=function, args=args, kwargs=kwargs, atomic=options["_atomic"], using=options["_using"])
-    call.check_arguments()
     written = write_call(call, related=not options["_wipe_related_caches"])
+    call.check_arguments()
     context, kept = envelopes.seal(written, describe(function), small=options["_small_task"])
     task, handle = build_task(_make_request(context, options), options["_queue"])
-    with ExitStack() as stack:
-        if kept is not None:
-            block = get_state().atomic()
-            with block if get_state().alias != options["_using"] else nullcontext(stack.enter_context(block)):
-                # Where the task commits elsewhere, this commits before it.
-                envelopes.keep(task.start_id, kept, task.eta)
-        get_backend().submit([task], options["_using"])
+    _submit(task, kept, options["_using"])
     return handle
+
+
+def _submit(task: Task, kept: bytes | None, using: str) -> None:
+    """Queue a task, with what the state keeps for it: in one transaction, or before it where that is elsewhere."""
+    state = get_state()
+    if kept is not None:
+        with state.atomic():
+            envelopes.keep(task.start_id, kept, task.eta)
+            if using == state.alias:
+                get_backend().submit([task], using)
+                return
+    get_backend().submit([task], using)
 
 
 def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +126,9 @@ def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
         )
     if isinstance(options["_retry_options"], Mapping):
         options["_retry_options"] = RetryOptions(**options["_retry_options"])
+    if options["_countdown"] == 0 and options["_countdown"] is not False:
+        # As in djangae: it does not go before the eta.
+        options["_countdown"] = None
     eta = options["_eta"]
     if isinstance(eta, datetime) and eta.tzinfo is None:
         options["_eta"] = eta.replace(tzinfo=UTC)
@@ -129,6 +138,8 @@ def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
 def _check_function(function: Any) -> None:
     if not callable(function):
         raise TypeError(f"defer() takes a function first, not {function!r:.200}.")
+    while isinstance(function, partial):
+        function = function.func
     if iscoroutinefunction(function):
         raise TypeError(f"{describe(function)} is async, which deferred functions cannot be yet; write a plain one.")
     if find_options(function) is not None:
@@ -150,8 +161,7 @@ def _make_request(context: dict[str, str], options: Mapping[str, Any]) -> TaskRe
     return TaskRequest(
         url=url,
         context=context,
-        # As in djangae: only one that is not 0 goes before the eta.
-        countdown=options["_countdown"] or None,
+        countdown=options["_countdown"],
         eta=options["_eta"],
         name=options["_name"],
         headers=options["_headers"],

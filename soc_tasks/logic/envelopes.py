@@ -7,7 +7,7 @@ import binascii
 import zlib
 from datetime import datetime, timedelta
 from typing import Any, Final
-from urllib.parse import quote_plus, unquote_plus
+from urllib.parse import quote_plus, unquote_plus, urlencode
 
 from django.conf import settings as django_settings
 
@@ -21,8 +21,6 @@ from soc_tasks.state import get_state
 PACKED_FROM: Final = 2048
 #: Bytes of a task beside its body: URL, headers, names.
 BESIDE: Final = 24_576
-#: Bytes of the body beside the text: names of fields, function and signature.
-BESIDE_TEXT: Final = 1024
 #: For how long a text is kept beyond its task's eta, at least: as long as Cloud Tasks keeps a task.
 LIFE: Final = timedelta(days=31)
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import cached_property
+from inspect import getattr_static
 from typing import Any, Final
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
+from django.core.files import File
 from django.db import connections
-from django.db.models import Field, FileField, Model
-from django.db.models.fields.files import FieldFile
+from django.db.models import Field, Model
+from django.db.models.fields.mixins import FieldCacheMixin
+from django.utils.functional import cached_property as django_cached_property
 
 from soc_tasks.errors import PayloadError
 from soc_tasks.logic.payloads import UnknownNameError
+from soc_tasks.logic.strict_json import check_text
 
 Pack = Callable[[Any, str], Any]
 Unpack = Callable[[Any], Any]
@@ -35,6 +40,8 @@ def pack_instance(instance: Model, path: str, pack: Pack, related: Mapping[str, 
     Raises:
         PayloadError: a value cannot travel.
     """
+    if apps.all_models[instance._meta.app_label].get(instance._meta.model_name or "") is not type(instance):
+        raise PayloadError(f"{path} is of a model that no app has, such as one of a migration; pass its primary key.")
     packed: dict[str, Any] = {"model": instance._meta.label, "fields": _pack_fields(instance, path, pack)}
     if instance._state.adding:
         packed["new"] = True
@@ -58,10 +65,10 @@ def _pack_fields(instance: Model, path: str, pack: Pack) -> dict[str, Any]:
 
 def _pack_field(field: Field[Any, Any], instance: Model, path: str, pack: Pack) -> Any:
     value = instance.__dict__[field.attname]
-    if isinstance(field, FileField):
-        if isinstance(value, FieldFile) and not value._committed:  # type: ignore[attr-defined]
+    if isinstance(value, File):
+        if not getattr(value, "_committed", False):
             raise PayloadError(f"{path} is a file that is not saved yet; save it first.")
-        value = value.name if isinstance(value, FieldFile) else value
+        value = value.name
     elif isinstance(value, memoryview):
         value = bytes(value)
     try:
@@ -75,12 +82,12 @@ def _pack_field(field: Field[Any, Any], instance: Model, path: str, pack: Pack) 
 
 def _write(field: Field[Any, Any], instance: Model, value: Any) -> str | None:
     """Return the text that a field makes of a value of a type of its own (a range, a geometry), as for fixtures."""
-    if hasattr(value, "resolve_expression"):
-        # F("x") + 1 is no value yet.
+    if hasattr(value, "resolve_expression") or isinstance(value, (str, int, float, Decimal)):
+        # F("x") + 1 is no value yet; the others were refused for what they hold, NUL or NaN.
         return None
     try:
         text = field.value_to_string(instance)
-        return text if isinstance(text, str) and field.to_python(text) == value else None
+        return check_text(text, "") if isinstance(text, str) and field.to_python(text) == value else None
     except (TypeError, ValueError, ArithmeticError, AttributeError, ValidationError):
         return None
 
@@ -91,10 +98,13 @@ def _find_extra(instance: Model) -> dict[str, Any]:
     return {
         name: value
         for name, value in instance.__dict__.items()
-        if name not in own
-        and not name.startswith("_")
-        and not isinstance(getattr(type(instance), name, None), cached_property)
+        if name not in own and not name.startswith("_") and not is_cached_property(type(instance), name)
     }
+
+
+def is_cached_property(kind: type, name: str) -> bool:
+    """Tell whether an attribute of an instance is computed again where it is not there."""
+    return isinstance(getattr_static(kind, name, None), (cached_property, django_cached_property))
 
 
 def unpack_instance(packed: Any, unpack: Unpack) -> Model:
@@ -126,8 +136,18 @@ def unpack_instance(packed: Any, unpack: Unpack) -> Model:
     for name, value in _read_part(packed, "extra").items():
         instance.__dict__[name] = unpack(value)
     for name, value in _read_part(packed, "related").items():
-        instance._state.fields_cache[name] = unpack(value)
+        _relate(instance, name, unpack(value))
     return instance
+
+
+def _relate(instance: Model, name: str, related: Any) -> None:
+    """Put a related instance into the cache of another, and where each has one only, that into its own."""
+    if not isinstance(related, Model):
+        raise ValueError("what is tagged 'model' is none")
+    instance._state.fields_cache[name] = related
+    for field in instance._meta.get_fields():
+        if field.one_to_one and isinstance(field, FieldCacheMixin) and field.cache_name == name and field.remote_field:
+            related._state.fields_cache[field.remote_field.cache_name] = instance
 
 
 def _read_part(packed: dict[str, Any], name: str) -> dict[str, Any]:

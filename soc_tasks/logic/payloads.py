@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 import simplejson
+from django.utils.functional import LazyObject
 
 from soc_tasks.errors import PayloadError
 from soc_tasks.logic.strict_json import check_text, read
@@ -176,7 +177,7 @@ def _pack(value: Any, path: str, depth: int, more: Extension | None) -> Any:
         return check_text(value, path)
     if kind is int or kind is float:
         return _pack_number(value, path)
-    if depth >= MAX_DEPTH and not isinstance(value, (str, int, float)) and kind not in _ENCODERS:
+    if depth >= MAX_DEPTH and kind not in _ENCODERS and (more is not None or not isinstance(value, (str, int, float))):
         raise PayloadError(f"{path} is nested deeper than {MAX_DEPTH} levels.")
     if kind is list:
         return [_pack(item, f"{path}[{i}]", depth + 1, more) for i, item in enumerate(value)]
@@ -191,6 +192,12 @@ def _pack(value: Any, path: str, depth: int, more: Extension | None) -> Any:
 def _pack_rare(value: Any, path: str, depth: int, more: Extension | None) -> Any:
     """Pack a value that is of none of the exact types of JSON, or derived from one."""
     kind = type(value)
+    if isinstance(value, LazyObject):
+        # `request.user`, say: its class is looked up in what it stands for, which is made by that.
+        value.__class__  # noqa: B018
+        return _pack(value._wrapped, path, depth, more)
+    if (codec := _find_codec(value)) is not None:
+        return {_TAG: codec[0], "v": _pack(codec[1](value), path, depth + 1, more)}
     if more is not None:
         tagged = more.pack(value, path, lambda inner, place: _pack(inner, place, depth + 1, more))
         if tagged is not None:
@@ -199,8 +206,6 @@ def _pack_rare(value: Any, path: str, depth: int, more: Extension | None) -> Any
         return check_text(value, path)
     if isinstance(value, (int, float)):
         return _pack_number(value, path)
-    if (codec := _find_codec(value)) is not None:
-        return {_TAG: codec[0], "v": _pack(codec[1](value), path, depth + 1, more)}
     if (encoder := _find_encoder(value)) is not None:
         return {_TAG: encoder[0], "v": encoder[1](value, path)}
     if isinstance(value, dict):
@@ -274,7 +279,7 @@ def _decode_own(tag: str, inner: Any) -> Any:
         raise PayloadError(f"The codec of {tag.removeprefix(_CODEC)} cannot read what it wrote: {error!r}") from error
 
 
-def dumps(value: Any, path: str = "value", more: Extension | None = None) -> str:
+def dumps(value: Any, path: str = "value", more: Extension | None = None, *, within: int = 0) -> str:
     """Return `value` as typed JSON text in ASCII.
 
     Args:
@@ -282,22 +287,28 @@ def dumps(value: Any, path: str = "value", more: Extension | None = None) -> str
             UUID, bytes, tuple, set, frozenset), and what has a codec.
         path: how errors name the value.
         more: further types, and dicts with keys of any type.
+        within: how many of its outermost levels are not the user's, and not counted.
 
     Raises:
         PayloadError: something in it cannot travel; the message names the place, as in `context["report"][3]`.
     """
-    return _encoder.encode(_pack(value, path, 0, more))
+    return _encoder.encode(_pack(value, path, -within, more))
 
 
-def loads(text: str, more: Extension | None = None) -> Any:
+def loads(text: str, more: Extension | None = None, *, within: int = 0) -> Any:
     """Read typed JSON text; what `dumps` was given comes back equal.
+
+    Args:
+        text: the text.
+        more: as for `dumps`.
+        within: as for `dumps`.
 
     Raises:
         PayloadError: the text is no typed JSON of ours.
     """
     try:
         # Each level of the user's may take several of JSON.
-        return _unpack(read(text, (2 if more is None else 5) * MAX_DEPTH + 2), 0, more)
+        return _unpack(read(text, (2 if more is None else 5) * MAX_DEPTH + 2), -within, more)
     except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
         if isinstance(error, PayloadError):
             raise

@@ -21,6 +21,10 @@ from soc_tasks.errors import PayloadError
 from soc_tasks.logic.payloads import UnknownNameError
 
 
+class BrokenModuleError(Exception):
+    """A module is there and cannot be imported, which may pass: a setting is missing, or a service is away."""
+
+
 def name_of(value: Any, path: str) -> str:
     """Return the name by which `find` finds a function or a class again: "package.module:Class.function".
 
@@ -43,6 +47,11 @@ def name_of(value: Any, path: str) -> str:
         )
     if not may_be_followed(module):
         raise PayloadError(_refusal(path, module, name))
+    if not _is_plain(module, name):
+        raise PayloadError(
+            f"{path} is {module}.{name}, and names with a part that begins with '__', or is no identifier, are never "
+            "followed; call it in a function of your own."
+        )
     found = _find_in(sys.modules.get(module), name)
     if found is not value:
         raise PayloadError(
@@ -55,7 +64,7 @@ def name_of(value: Any, path: str) -> str:
 def _refusal(path: str, module: str, name: str) -> str:
     if module == "__main__":
         return f"{path} is {name} of the script that runs ({module}), which the worker has not; put it into a module."
-    if module.partition(".")[0] in sys.stdlib_module_names:
+    if _is_pythons(module):
         return (
             f"{path} is {module}.{name} of Python's own library, which is never followed; write a function of your own "
             "that calls it."
@@ -71,20 +80,24 @@ def find(name: str) -> Any:
 
     Raises:
         UnknownNameError: there is none of that name here.
-        ValueError: it is no such name, or may not be followed.
+        BrokenModuleError: its module cannot be imported.
+        ValueError: it is no such name, or may never be followed.
     """
-    module, colon, inner = name.partition(":")
-    parts = [*module.split("."), *inner.split(".")]
-    if not colon or not all(part.isidentifier() and not part.startswith("__") for part in parts):
+    module, _, inner = name.partition(":")
+    if not _is_plain(module, inner):
         raise ValueError(f"{name!r:.200} is no name of a function or a class")
+    if _is_pythons(module):
+        raise ValueError(f"{name!r:.200} may not be followed")
     if not may_be_followed(module):
-        raise ValueError(f"{name!r:.200} may not be followed: see SOC_TASKS['DEFERRABLE']")
+        # Where the call was made it may: the next release has an app more, or this one has an app more than the last.
+        raise UnknownNameError(f"{module} is in no package of INSTALLED_APPS here, nor in SOC_TASKS['DEFERRABLE'].")
     try:
         home = import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
-            # The module is there, and imports one that is not.
-            raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not (module == missing or module.startswith(f"{missing}.")):
+            # The module is there, and fails, or imports one that is not.
+            raise BrokenModuleError(f"{module} cannot be imported: {error!r}") from error
         raise UnknownNameError(f"There is no module {module} here, which {inner} is in.") from error
     found = _find_in(home, inner)
     if found is None:
@@ -107,11 +120,20 @@ def _find_in(home: Any, name: str) -> Any:
     return found if own and getattr(found, "__qualname__", None) == name else None
 
 
+def _is_plain(module: str, name: str) -> bool:
+    parts = [*module.split("."), *name.split(".")]
+    return all(part.isidentifier() and not part.startswith("__") for part in parts)
+
+
+def _is_pythons(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
 def may_be_followed(module: str) -> bool:
     """Tell whether names in a module are followed."""
-    if module.partition(".")[0] in sys.stdlib_module_names:
-        return False
-    return any(module == package or module.startswith(f"{package}.") for package in _packages())
+    return not _is_pythons(module) and any(
+        module == package or module.startswith(f"{package}.") for package in _packages()
+    )
 
 
 @lru_cache(maxsize=1)

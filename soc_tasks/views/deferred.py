@@ -14,13 +14,14 @@ from soc_tasks.logic.calls import read_call
 from soc_tasks.logic.envelopes import CallEndedError, forget, open_sealed
 from soc_tasks.logic.payloads import UnknownNameError
 from soc_tasks.logic.urls import ViewOptions
+from soc_tasks.state import get_state
 from soc_tasks.values import TaskInfo
 from soc_tasks.views import responses
 from soc_tasks.views.access import from_queue
 from soc_tasks.views.decorators import make_view
 from soc_tasks.views.intake import Call
 from soc_tasks.views.responses import Outcome
-from soc_tasks.views.running import UnknownCallError, call_function, run, run_once
+from soc_tasks.views.running import UnknownCallError, run, run_once
 
 logger = logging.getLogger("soc_tasks")
 
@@ -54,13 +55,16 @@ def _run(info: TaskInfo) -> Outcome:
         return responses.DUPLICATE
     stored = "stored" in info.context
 
+    # On another alias the receipt commits first: without either the call would be taken for one that was made.
+    together = call.atomic and call.using == get_state().alias
+
     def work() -> None:
-        call_function(call.make)
-        if stored and call.atomic:
+        call.make()
+        if stored and together:
             forget(info.start_id)
 
     run_once(info, work, atomic=call.atomic, using=call.using)
-    if stored and not call.atomic:
+    if stored and not together:
         try:
             forget(info.start_id)
         except Error:

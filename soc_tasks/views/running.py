@@ -72,22 +72,14 @@ def call_view(view: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
 
     Raises:
         RefusedError: it answered with something else than 2xx.
-        Exception: what it raised.
-    """
-    check_answer(call_function(view, *args, **kwargs), view)
-
-
-def call_function(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function and return what it returns.
-
-    Raises:
         RuntimeError: it called `sys.exit()`, which must end the attempt and not the worker's thread.
         Exception: what it raised.
     """
     try:
-        return function(*args, **kwargs)
+        answer = view(*args, **kwargs)
     except SystemExit as error:
-        raise RuntimeError(f"{function!r} called sys.exit()") from error
+        raise RuntimeError(f"{view!r} called sys.exit()") from error
+    check_answer(answer, view)
 
 
 def run_once(info: TaskInfo, work: Callable[[], None], *, atomic: bool, using: str | None) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections import namedtuple
-from enum import Enum, Flag, IntEnum
+from enum import Enum, Flag, IntEnum, IntFlag, StrEnum
+from typing import NamedTuple
+
+from django.db import models
 
 from soc_tasks import FatalTaskError
 
@@ -133,3 +137,109 @@ class Money:
 
     def __hash__(self):
         return hash(self.cents)
+
+
+class Word(StrEnum):
+    YES = "yes"
+
+
+class Grade(models.TextChoices):
+    GOOD = "g", "Good"
+    BAD = "b", "Bad"
+
+
+class Marks(IntFlag):
+    ONE = 1
+    TWO = 2
+
+
+@dataclasses.dataclass
+class Base:
+    """Sets more than its fields, and has a value that is computed when it is asked for."""
+
+    name: str
+    start: dataclasses.InitVar[int] = 3
+
+    def __post_init__(self, start):
+        self.total = start * 2
+
+    @functools.cached_property
+    def shout(self):
+        calls.append("computed")
+        return self.name.upper()
+
+
+@dataclasses.dataclass
+class Derived(Base):
+    inner: object = None
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Frozen:
+    key: object
+    more: object = None
+
+
+@dataclasses.dataclass
+class Listing(list):
+    """Nobody can make it anew from its fields."""
+
+    name: str = ""
+
+
+class Typed(NamedTuple):
+    x: int
+    y: object = None
+
+    def note(self, word):
+        calls.append((self, word))
+
+
+class Caller:
+    """Instances that can be called, and nothing else."""
+
+    def __call__(self):
+        """Do nothing."""
+
+
+def inject(function):
+    """Hand on another argument than those that are given."""
+
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function("injected", *args)
+
+    return wrapper
+
+
+@inject
+def injected(first, second):
+    calls.append((first, second))
+
+
+def quietly_async(function):
+    """Hide that a function is async."""
+
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+
+    return wrapper
+
+
+@quietly_async
+async def hidden():
+    calls.append("hidden")
+
+
+def leave():
+    raise SystemExit(3)
+
+
+def __private():
+    """Its name is followed by nobody."""
+
+
+os_system = os.system
+renamed = note
+a_lambda = lambda: None  # noqa: E731 - as people write it
