@@ -68,7 +68,8 @@ def _fit(text: str, context: dict[str, str]) -> dict[str, str] | None:
     """Return how a text travels in a task, the shorter way; None: it is too large."""
     room, plain = _room(context), len(quote_plus(text))
     if len(text) >= PACKED_FROM:
-        packed = base64.urlsafe_b64encode(_compress(text)).decode("ascii")
+        # Without the padding, each sign of which takes three bytes in a form.
+        packed = base64.urlsafe_b64encode(_compress(text)).decode("ascii").rstrip("=")
         if len(packed) < plain:
             return {"packed": packed} if len(packed) <= room else None
     return {"payload": text} if plain <= room else None
@@ -113,7 +114,7 @@ def open_sealed(context: dict[str, Any], start_id: str) -> str:
 def _open_packed(context: dict[str, Any], how: str, start_id: str) -> str:
     packed: bytes | None
     try:
-        packed = base64.urlsafe_b64decode(context["packed"]) if how == "packed" else get_state().get_payload(start_id)
+        packed = _decode(context["packed"]) if how == "packed" else get_state().get_payload(start_id)
         if packed == b"" and how == "stored":
             raise CallEndedError
         if packed is None:
@@ -125,6 +126,10 @@ def _open_packed(context: dict[str, Any], how: str, start_id: str) -> str:
         return text.decode("ascii")
     except (binascii.Error, zlib.error, ValueError) as error:
         raise PayloadError(f"What is packed in this deferred call is damaged: {error}") from error
+
+
+def _decode(packed: str) -> bytes:
+    return base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
 
 
 def read_function(body: bytes) -> str | None:

@@ -243,3 +243,12 @@ def __private():
 os_system = os.system
 renamed = note
 a_lambda = lambda: None  # noqa: E731 - as people write it
+
+
+broken = False
+
+
+def fail_if_broken(value):
+    if broken:
+        raise RuntimeError("on purpose")
+    calls.append(value)
