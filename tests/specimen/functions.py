@@ -9,9 +9,9 @@ from collections import namedtuple
 from enum import Enum, Flag, IntEnum, IntFlag, StrEnum
 from typing import NamedTuple
 
-from django.db import models
+from django.db import models, transaction
 
-from soc_tasks import FatalTaskError
+from soc_tasks import FatalTaskError, SingularTaskFailure
 
 #: What was called, and with what.
 calls: list = []
@@ -34,7 +34,7 @@ def raise_(error):
 def write_row(number):
     from tests.specimen.models import Row
 
-    Row.objects.create(value=number)
+    Row.objects.create(hits=number)
 
 
 def refuse(*args):
@@ -232,7 +232,7 @@ async def hidden():
     calls.append("hidden")
 
 
-def leave():
+def leave(*_):
     raise SystemExit(3)
 
 
@@ -252,3 +252,36 @@ def fail_if_broken(value):
     if broken:
         raise RuntimeError("on purpose")
     calls.append(value)
+
+
+class Quiet(SingularTaskFailure):
+    """Not worth a line in the log."""
+
+
+class LoudError(Exception):
+    """Worth one."""
+
+
+def answer(status):
+    from django.http import HttpResponse
+
+    return None if status is None else HttpResponse(status=status)
+
+
+def fail_with(value):
+    calls.append(value)
+    raise LoudError("on purpose")
+
+
+def write_and_fail_if_broken(number):
+    write_row(number)
+    if broken:
+        raise RuntimeError("on purpose")
+
+
+def write_there(value):
+    from tests.specimen.models import Row
+
+    Row.objects.using("other").create(hits=len(value))
+    if broken:
+        transaction.set_rollback(True, using="other")
