@@ -285,3 +285,8 @@ def write_there(value):
     Row.objects.using("other").create(hits=len(value))
     if broken:
         transaction.set_rollback(True, using="other")
+
+
+def passing(value):
+    """Tests take it away and bring it back."""
+    calls.append(value)
