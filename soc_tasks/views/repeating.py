@@ -30,7 +30,8 @@ RELEASE_WITHIN: Final = 86400
 def queue_again(request: HttpRequest, info: TaskInfo, countdown: str) -> Outcome:
     """Queue a copy of a task, due in `countdown` seconds, that goes on counting its attempts.
 
-    Its name is made of the start id and the attempt: where the answer to this call is lost and it comes again, there is
+    Its name is made of the start id, the attempt and the time from which its attempts count, lest a letter that is
+    retried meets the names that its copies had: where the answer to this call is lost and it comes again, there is
     one copy all the same. If none can be queued, the task comes again by the queue's backoff.
     """
     attempts = info.retry_count + 1
@@ -41,7 +42,7 @@ def queue_again(request: HttpRequest, info: TaskInfo, countdown: str) -> Outcome
     except ValueError:
         logger.exception("task %s cannot be queued again; it is tried again by the backoff of its queue", info.name)
         return responses.RETRY
-    return _queue_copy(request, info, f"{info.start_id}-{attempts}", seconds, tried=attempts)
+    return _queue_copy(request, info, str(attempts), seconds, tried=attempts)
 
 
 def queue_for_release(request: HttpRequest, info: TaskInfo) -> Outcome | None:
@@ -52,13 +53,16 @@ def queue_for_release(request: HttpRequest, info: TaskInfo) -> Outcome | None:
         return None
     waits = 1 + (meta.waits if meta is not None else 0)
     changes = {"tried": info.retry_count, "unknown_since": round(since, 3), "waits": waits}
-    return _queue_copy(request, info, f"{info.start_id}-w{waits}", unknown_delay(now - since), **changes)
+    return _queue_copy(request, info, f"w{waits}", unknown_delay(now - since), **changes)
 
 
-def _queue_copy(request: HttpRequest, info: TaskInfo, name: str, seconds: float, **changes: Any) -> Outcome:
+def _queue_copy(request: HttpRequest, info: TaskInfo, number: str, seconds: float, **changes: Any) -> Outcome:
     """Queue a copy under a name that is the same whenever this is tried."""
+    name = f"{info.start_id}-{number}"
     try:
         meta = Meta.from_header(request.headers.get(META_HEADER, ""))
+        if meta.since is not None:
+            name = f"{info.start_id}-{round(meta.since * 1000)}-{number}"
         task = rebuild_task(request, info)
         now = get_backend().now()
         header = dataclasses.replace(meta, since=round(meta.began, 3), **changes).to_header()

@@ -140,7 +140,9 @@ def test_cloud_tasks_gets_copies_that_count_no_attempt(on_app_engine, monkeypatc
     on_app_engine.clear()
     assert outcome(call(age(first, 3600))) == (200, "")
     [second] = on_app_engine.tasks_now()
-    assert (second.name, read_meta(second).tried, read_meta(second).waits) == (f"{task.start_id}-w2", 3, 2)
+    assert (read_meta(second).tried, read_meta(second).waits, second.start_id) == (3, 2, task.start_id)
+    assert second.name.startswith(task.start_id)
+    assert second.name != first.name
     assert (second.eta - first.eta).total_seconds() > 0
     gone()
     assert outcome(call(second)) == (200, "")
@@ -207,3 +209,21 @@ def test_a_letter_that_waited_is_made_after_a_retry(on_app_engine, monkeypatch, 
     retry_letter(letters()[0].id)
     assert outcome(call(queued(on_app_engine))) == (200, "")
     assert called == [1]
+
+
+def test_a_letter_that_is_retried_does_not_meet_the_names_of_its_copies(on_app_engine, monkeypatch, gone):
+    """Cloud Tasks remembers names for a while: a copy of another life would be taken for this one's."""
+    task = defer_what_goes(monkeypatch, 1, _retry_options={"max_attempts": 3})
+    names = []
+    for _ in range(2):
+        call(task)
+        [first] = on_app_engine.tasks_now()
+        names.append(first.name)
+        on_app_engine.clear()
+        call(age(first, DAY + 60))
+        retry_letter(letters()[0].id)
+        task = queued(on_app_engine)
+        meta = dataclasses.replace(read_meta(task), unknown_since=None, waits=0)
+        task = dataclasses.replace(task, headers={**task.headers, META_HEADER: meta.to_header()})
+        on_app_engine.clear()
+    assert len(set(names)) == 2
