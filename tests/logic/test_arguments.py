@@ -8,7 +8,6 @@ import math
 from collections import Counter, OrderedDict, defaultdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import Enum
 from fractions import Fraction
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -20,13 +19,8 @@ from django.utils.safestring import SafeString
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soc_tasks import PayloadError, defer, register_codec, startTask
-from soc_tasks.logic import payloads
-from soc_tasks.logic.arguments import Arguments
+from soc_tasks import PayloadError, defer
 from soc_tasks.logic.calls import Call, read_call, write_call
-from soc_tasks.logic.payloads import UnknownNameError, dumps, loads
-from soc_tasks.state import get_state
-from soc_tasks.testing import TaskFailedBehaviour
 from tests.logic.test_payloads import HASHABLE, KEYS, LOOK_ALIKES
 from tests.specimen import functions
 from tests.specimen.functions import (
@@ -42,7 +36,6 @@ from tests.specimen.functions import (
     Listing,
     Maker,
     Marks,
-    Money,
     Pair,
     Point,
     Rights,
@@ -367,211 +360,3 @@ def test_a_text_of_the_most_bytes_travels_and_one_more_does_not(monkeypatch, tas
     with pytest.raises(PayloadError, match="is the most"):
         defer(note, "x" * 1001)
     task_queues.assertNumTasksEquals(0)
-
-
-# Codecs
-
-
-@pytest.fixture
-def codecs(monkeypatch):
-    """Forget the codecs of a test."""
-    monkeypatch.setattr(payloads, "_codecs", {})
-    monkeypatch.setattr(payloads, "_codec_decoders", {})
-
-
-@pytest.fixture
-def money(codecs):
-    register_codec(Money, lambda money: [money.cents, {"currency": "EUR"}], lambda parts: Money(parts[0]))
-
-
-class Coin(Money):
-    """A subclass of what has a codec."""
-
-
-def test_a_codec_lets_a_type_travel_in_arguments_and_in_contexts(money, task_queues, site_calls):
-    value = {"a": [Money(5), (Money(6),)], "__soc__": Money(7)}
-    assert carry(value) == value
-    assert carry({Money(1): Money(2)}) == {Money(1): Money(2)}
-    startTask("behave", value)
-    task_queues.process_task_queues()
-    assert site_calls[0][1].task.context == value
-
-
-def test_a_subclass_travels_by_the_codec_and_comes_back_as_that_returns(money):
-    assert type(carry(Coin(5))) is Money
-    register_codec(Coin, lambda coin: coin.cents, Coin)
-    assert type(carry(Coin(5))) is Coin
-
-
-def test_a_codec_goes_before_what_would_be_done_else(codecs):
-    register_codec(Tag, lambda tag: tag.pk, lambda pk: Tag(pk=pk, name="loaded"))
-    register_codec(Point, lambda point: point.x, Point)
-    assert carry(Tag(pk=3, name="given")).name == "loaded"
-    assert carry(Point(3, 4)) == Point(3)
-
-
-@pytest.mark.parametrize("kind", [str, int, bool, float, list, dict, tuple, set, bytes, datetime, Level, Word, Pair])
-def test_what_travels_as_it_is_takes_no_codec(codecs, kind):
-    with pytest.raises(TypeError, match="needs no codec"):
-        register_codec(kind, str, str)
-
-
-@pytest.mark.parametrize("args", [("Money", str, str), (Money, "x", str), (Money, str, None), (Money(1), str, str)])
-def test_a_codec_is_a_type_and_two_functions(codecs, args):
-    with pytest.raises(TypeError, match="two functions"):
-        register_codec(*args)
-
-
-def test_what_a_codec_writes_must_travel(codecs):
-    register_codec(Money, lambda money: {"owner": object()}, str)
-    with pytest.raises(PayloadError, match=r"args\[0\]\['owner'\] is of type builtins.object"):
-        carry(Money(1))
-    register_codec(Money, lambda money: money, str)
-    with pytest.raises(PayloadError, match="deeper than 32"):
-        carry(Money(1))
-
-
-@pytest.mark.parametrize("more", [None, Arguments()], ids=["context", "arguments"])
-def test_a_codec_that_is_not_there_on_arrival_is_named(money, monkeypatch, more):
-    text = dumps([Money(1)], more=more)
-    monkeypatch.setattr(payloads, "_codec_decoders", {})
-    with pytest.raises(UnknownNameError, match=r"functions\.Money"):
-        loads(text, more)
-
-
-@pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("x"), Tag.DoesNotExist("x")], ids=repr)
-def test_a_codec_that_cannot_read_what_it_wrote_is_named(codecs, task_queues, error):
-    def fail(_):
-        raise error
-
-    register_codec(Money, lambda money: money.cents, fail)
-    with pytest.raises(PayloadError, match=r"codec of .*functions\.Money") as caught:
-        carry(Money(1))
-    assert caught.value.__cause__ is error
-
-
-@pytest.mark.django_db
-def test_a_context_with_a_codec_that_is_not_there_is_a_dead_letter(money, monkeypatch, task_queues):
-    startTask("behave", {"price": Money(1)})
-    monkeypatch.setattr(payloads, "_codec_decoders", {})
-    task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.DO_NOTHING)
-    [letter] = get_state().list_dead_letters()
-    assert "tests.specimen.functions.Money" in letter.error
-
-
-# What arrives
-
-
-@pytest.mark.parametrize(
-    "tagged",
-    [
-        ("map", {}),
-        ("map", [1]),
-        ("map", [[1]]),
-        ("map", [[[], 1]]),
-        ("enum", "x"),
-        ("enum", ["tests.specimen.functions:Colour"]),
-        ("enum", ["tests.specimen.functions:Colour", "RED", 1]),
-        ("enum", [5, "RED"]),
-        ("enum", ["tests.specimen.functions:Colour", []]),
-        ("class", 5),
-        ("class", "os:system"),
-        ("function", "tests.specimen.functions"),
-        ("function", "tests.specimen.functions:note.__globals__"),
-        ("method", [1, "bit_length", 2]),
-        ("method", [{"__soc__": "class", "v": "tests.specimen.functions:Maker"}, 5]),
-        ("method", [{"__soc__": "class", "v": "tests.specimen.functions:Maker"}, "__init__"]),
-        ("partial", [1]),
-        ("partial", [1, [], {}]),
-        ("partial", ["x", 5, {}]),
-        ("partial", "x"),
-        ("dataclass", ["tests.specimen.functions:Point"]),
-        ("dataclass", ["tests.specimen.functions:Point", []]),
-        ("dataclass", ["tests.specimen.functions:Point", {}, []]),
-        ("dataclass", ["tests.specimen.functions:Point", {}, {}, {}]),
-        ("dataclass", [5, {}]),
-        ("namedtuple", "x"),
-        ("namedtuple", [5, []]),
-        ("model", []),
-        ("model", {"model": 5, "fields": {}}),
-        ("model", {"model": "specimen.Tag"}),
-        ("model", {"model": "specimen.Tag", "fields": []}),
-        ("model", {"model": "specimen.Tag", "fields": {}, "more": 1}),
-        ("model", {"model": "specimen.Tag", "fields": {}, "extra": []}),
-        ("model", {"model": "specimen.Entry", "fields": {"day": {"__soc__": "field", "v": "x"}}}),
-        ("os.system", "true"),
-    ],
-    ids=repr,
-)
-def test_what_is_tagged_and_is_none_is_refused(tagged):
-    text = payloads._encoder.encode({"__soc__": tagged[0], "v": tagged[1]})
-    with pytest.raises(PayloadError) as caught:
-        loads(text, Arguments())
-    assert not isinstance(caught.value, UnknownNameError)
-
-
-@pytest.mark.parametrize(
-    "tagged",
-    [
-        ("enum", ["tests.specimen.functions:Colour", "GREEN"]),
-        ("enum", ["tests.specimen.functions:Gone", "RED"]),
-        ("enum", ["tests.specimen.functions:Maker", "RED"]),
-        ("enum", ["tests.specimen.functions:Rights", "x"]),
-        ("class", "tests.specimen.functions:note"),
-        ("class", "tests.specimen.gone:Maker"),
-        ("class", "elsewhere.views:Maker"),
-        ("function", "tests.specimen.functions:gone"),
-        ("function", "tests.specimen.functions:calls"),
-        ("method", [{"__soc__": "class", "v": "tests.specimen.functions:Maker"}, "gone"]),
-        ("method", [{"__soc__": "class", "v": "tests.specimen.functions:Maker"}, "static"]),
-        ("method", [1, "bit_length"]),
-        ("dataclass", ["tests.specimen.functions:Maker", {}]),
-        ("dataclass", ["tests.specimen.functions:Point", {"z": 1}]),
-        ("dataclass", ["tests.specimen.functions:note", {}]),
-        ("namedtuple", ["tests.specimen.functions:Pair", [1]]),
-        ("namedtuple", ["tests.specimen.functions:Pair", [1, 2, 3]]),
-        ("namedtuple", ["tests.specimen.functions:Maker", [1, 2]]),
-        ("model", {"model": "specimen.Gone", "fields": {}}),
-        ("model", {"model": "gone.Tag", "fields": {}}),
-        ("model", {"model": "specimen.Tag", "fields": {"gone": 1}}),
-        ("model", {"model": "specimen.Tag", "fields": {}, "using": "gone"}),
-    ],
-    ids=repr,
-)
-def test_what_another_release_may_know_is_unknown(tagged):
-    text = payloads._encoder.encode({"__soc__": tagged[0], "v": tagged[1]})
-    with pytest.raises(UnknownNameError):
-        loads(text, Arguments())
-
-
-def test_a_field_that_a_newer_release_has_gets_its_default():
-    text = payloads._encoder.encode({"__soc__": "dataclass", "v": ["tests.specimen.functions:Point", {"x": 1}]})
-    assert loads(text, Arguments()) == Point(1, 0, [])
-
-
-def test_the_form_of_a_tag_is_fixed():
-    """Calls outlive a release: what was written must stay readable."""
-    home = "tests.specimen.functions"
-    known = {
-        f'{{"__soc__":"enum","v":["{home}:Colour","RED"]}}': Colour.RED,
-        f'{{"__soc__":"enum","v":["{home}:Rights",3]}}': Rights.READ | Rights.WRITE,
-        f'{{"__soc__":"class","v":"{home}:Maker.Inner"}}': Maker.Inner,
-        f'{{"__soc__":"function","v":"{home}:Maker.static"}}': Maker.static,
-        f'{{"__soc__":"method","v":[{{"__soc__":"class","v":"{home}:Child"}},"of_class"]}}': Child.of_class,
-        f'{{"__soc__":"dataclass","v":["{home}:Point",{{"x":1,"y":0,"tags":[]}}]}}': Point(1),
-        f'{{"__soc__":"dataclass","v":["{home}:Base",{{"name":"a"}},{{"total":6}}]}}': Base("a"),
-        f'{{"__soc__":"namedtuple","v":["{home}:Pair",[1,2]]}}': Pair(1, 2),
-        '{"__soc__":"map","v":[[1,2]]}': {1: 2},
-    }
-    for text, value in known.items():
-        assert dumps(value, more=Arguments()) == text
-        assert loads(text, Arguments()) == value
-    text = f'{{"__soc__":"partial","v":[{{"__soc__":"function","v":"{home}:note"}},[1],{{"x":2}}]}}'
-    assert dumps(functools.partial(note, 1, x=2), more=Arguments()) == text
-
-
-def test_contexts_hold_none_of_this(task_queues):
-    for value in (note, Colour, Point(1), Pair(1, 2), functools.partial(note), Tag()):
-        with pytest.raises(PayloadError, match=r"context\['x'\]"):
-            startTask("behave", {"x": value})
-    assert isinstance(Colour.RED, Enum)

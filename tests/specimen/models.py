@@ -178,7 +178,7 @@ class Paper(models.Model):
         return list(self.title)
 
     @classmethod
-    def from_db(cls, db, field_names, values):
-        instance = super().from_db(db, field_names, values)
+    def from_db(cls, db, field_names, values, **more):
+        instance = super().from_db(db, field_names, values, **more)
         instance._loaded = dict(zip(field_names, values, strict=False))
         return instance
