@@ -19,6 +19,11 @@ Work through a whole table, batch by batch, for as long as it takes:
     @iterative_task(Student)
     def email_all(request, entities, context, slug): ...
 
+Or have a function called later, with its arguments as they are:
+
+    from soc_tasks import defer
+    defer(send_welcome, student, _countdown=60)
+
 Names are loaded on first use (PEP 562): importing this package imports neither Django's models nor google's libraries.
 """
 
@@ -44,7 +49,9 @@ if TYPE_CHECKING:
     from soc_tasks.errors import TaskTooLargeError as TaskTooLargeError
     from soc_tasks.logic.batches import ModelLogic as ModelLogic
     from soc_tasks.logic.batches import register_logic as register_logic
+    from soc_tasks.logic.deferred import defer as defer
     from soc_tasks.logic.iterations import Iteration as Iteration
+    from soc_tasks.logic.payloads import register_codec as register_codec
     from soc_tasks.logic.tasks import startTask as startTask
     from soc_tasks.logic.tasks import startTasks as startTasks
     from soc_tasks.logic.timekeeper import Timekeeper as Timekeeper
@@ -75,6 +82,8 @@ _MODULES = {
     "soc_tasks.logic.tasks": ("startTask", "startTasks"),
     "soc_tasks.views.responses": ("terminateTask", "repeatTask"),
     "soc_tasks.views.decorators": ("task", "iterative_task"),
+    "soc_tasks.logic.deferred": ("defer",),
+    "soc_tasks.logic.payloads": ("register_codec",),
     "soc_tasks.logic.iterations": ("Iteration",),
     "soc_tasks.logic.batches": ("ModelLogic", "register_logic"),
     "soc_tasks.logic.timekeeper": ("Timekeeper",),

@@ -91,6 +91,8 @@ class Meta:
         admitted: whether access was judged when a session or cron started this task.
         tried: attempts that earlier copies of the task had (`repeatTask(countdown)` on Cloud Tasks makes copies).
         since: seconds since the epoch when it was first due; None: when it was made.
+        unknown_since, waits: since when it waits for a release that knows what it calls, in seconds since the epoch,
+            and how many copies it was queued as for that (on Cloud Tasks).
     """
 
     start_id: str
@@ -102,6 +104,8 @@ class Meta:
     admitted: bool = False
     tried: int = 0
     since: float | None = None
+    unknown_since: float | None = None
+    waits: int = 0
 
     @property
     def began(self) -> float:
@@ -128,6 +132,8 @@ class Meta:
             values["tried"] = self.tried
         if self.since is not None:
             values["since"] = self.since
+        if self.unknown_since is not None:
+            values["unknown"] = [self.unknown_since, self.waits]
         text: str = _encoder.encode(values)
         return text
 
@@ -151,6 +157,7 @@ class Meta:
                 if not _START_ID.fullmatch(iteration) or not all(type(n) is int and 0 <= n < 2**31 for n in numbers):
                     raise ValueError("the slice of the task header is malformed")
                 message = SliceMessage(iteration=iteration, shard=shard, step=step, epoch=epoch)
+            unknown_since, waits = values.get("unknown", (None, 0))
             return cls(
                 start_id=values["id"],
                 json_keys=_read_keys(values.get("json", [])),
@@ -161,6 +168,8 @@ class Meta:
                 admitted=values.get("admitted") is True,
                 tried=_read_tried(values.get("tried", 0)),
                 since=_read_since(values.get("since")),
+                unknown_since=_read_since(unknown_since),
+                waits=_read_tried(waits),
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the task header is malformed: {error!r}") from error

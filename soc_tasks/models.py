@@ -151,6 +151,23 @@ class DeadLetterRow(KeptTaskRow):
         )
 
 
+class PayloadRow(models.Model):
+    """What a task carries that is too large for it; empty when the task has ended."""
+
+    start_id = models.CharField(max_length=32, primary_key=True)
+    data = models.BinaryField()
+    until = MomentField()
+
+    class Meta:
+        """Swept when its time is over."""
+
+        db_table = "soc_tasks_payload"
+        indexes = (models.Index(fields=["until"], name="soc_tasks_payload_until"),)
+
+    def __str__(self) -> str:
+        return self.start_id
+
+
 class ReceiptRow(models.Model):
     """Proof that an atomic task ran: it committed with what the task did."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
+from soc_tasks.views.deferred import deferred
 from soc_tasks.views.relaying import relay
 
 urlpatterns: list[URLPattern] = [
+    path("deferred/", deferred, name="tasks_deferred_handler"),
     path("relay/", relay, name="tasks_relay"),
 ]

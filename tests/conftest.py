@@ -40,3 +40,18 @@ def memory_backend(task_queues):
 
     backend.tasks_now = tasks_now
     return backend
+
+
+@pytest.fixture
+def called():
+    """Empty what the functions to be deferred remember, and give the list of their calls."""
+    from tests.specimen import functions
+
+    functions.calls.clear()
+    return functions.calls
+
+
+@pytest.fixture
+def narrow(settings):
+    """Let no arguments of size travel in a task."""
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000

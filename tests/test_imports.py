@@ -28,6 +28,7 @@ GROUND = {"values", "errors", "conf", "fields", "http_targets", "logs", "meta", 
 #: Beside the rooms, for those who run or test a site.
 OUTSIDE = {"admin", "apps", "checks", "management", "probe", "pytest_plugin", "sandbox", "testing", "urls"}
 CODE_IN_DATA = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle"}
+CODE_OF_DATA = {"eval", "exec", "compile", "__import__", "__builtins__", "__globals__", "CodeType"}
 LAZY = {"google", "grpc"}
 #: The only ones that may import google's libraries, and inside functions.
 GOOGLE = {"logic/datastore_batches", "state/datastore", "views/oidc"}
@@ -80,6 +81,19 @@ def test_every_module_is_in_a_room():
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_format_that_carries_code_is_imported(path):
     assert not {module.partition(".")[0] for module, _ in imports(parse(path))} & CODE_IN_DATA
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=name_of)
+def test_no_code_is_made_of_data(path):
+    """Neither called nor handed on, under their own name, that of an attribute, or as a text to look them up by."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Name):
+            assert node.id not in CODE_OF_DATA
+        elif isinstance(node, ast.Attribute):
+            # re.compile() makes no code.
+            assert node.attr not in CODE_OF_DATA - {"compile"}
+        elif isinstance(node, ast.Constant):
+            assert not isinstance(node.value, str) or node.value not in CODE_OF_DATA | CODE_IN_DATA
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -19,6 +19,8 @@ ROOT = Path(soc_tasks.__file__).parent
 HOMES = {
     "logic.tasks": "startTask startTasks",
     "logic.iterations": "Iteration",
+    "logic.deferred": "defer",
+    "logic.payloads": "register_codec",
     "logic.batches": "ModelLogic register_logic",
     "logic.timekeeper": "Timekeeper",
     "values": "RetryOptions TaskHandle TaskInfo TaskRequest",
@@ -74,6 +76,8 @@ SIGNATURES = {
     ),
     "task": "view=None, /, *, access=from_queue, atomic=False, using=None, fatal_on=(), max_attempts=None",
     "register_logic": "name, logic",
+    "defer": "function, /, *args, **kwargs",
+    "register_codec": "kind, encode, decode",
     "has_permission": "permission",
 }
 

@@ -16,6 +16,7 @@ from django.utils.datastructures import MultiValueDict
 
 from soc_tasks.errors import PayloadError, TaskTooLargeError
 from soc_tasks.logic import payloads
+from soc_tasks.logic.strict_json import check_text
 
 CONTENT_TYPE = "application/x-www-form-urlencoded"
 
@@ -39,13 +40,13 @@ def encode_context(context: Mapping[str, Any] | None) -> tuple[bytes, tuple[str,
     for key, value in _list_items(context):
         if not isinstance(key, str):
             raise PayloadError(f"context has the key {key!r}; keys must be str.")
-        payloads.check_text(key, f"the key {key!r} of context")
+        check_text(key, f"the key {key!r} of context")
         path = f"context[{key!r}]"
         if isinstance(value, str):
-            pairs.append((key, payloads.check_text(value, path)))
+            pairs.append((key, check_text(value, path)))
         elif type(value) is list and value and all(isinstance(item, str) for item in value):
             list_keys.append(key)
-            pairs.extend((key, payloads.check_text(item, f"{path}[{i}]")) for i, item in enumerate(value))
+            pairs.extend((key, check_text(item, f"{path}[{i}]")) for i, item in enumerate(value))
         else:
             json_keys.append(key)
             pairs.append((key, payloads.dumps(value, path)))

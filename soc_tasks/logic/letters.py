@@ -3,19 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from soc_tasks.backends import get_backend
 from soc_tasks.errors import SocTasksError
+from soc_tasks.logic.envelopes import forget, read_function
 from soc_tasks.logic.iterations import Iteration
 from soc_tasks.meta import make_start_id, read_meta
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter
 from soc_tasks.values import META_HEADER
 
+#: Letters that are looked through at a time.
+PAGE: Final = 500
+
 
 class LetterNotFoundError(SocTasksError, LookupError):
     """There is no such dead letter."""
+
+
+def find_letters(*, queue: str | None = None, matching: str | None = None, limit: int = 100) -> list[DeadLetter]:
+    """Return the newest dead letters.
+
+    Args:
+        queue: of this queue only.
+        matching: only those that have this in their path, function or error, in whatever case.
+        limit: how many, at most.
+    """
+    state, before = get_state(), None
+    found: list[DeadLetter] = []
+    while len(found) < limit:
+        page = state.list_dead_letters(queue=queue, limit=PAGE if matching else limit, before=before)
+        found += [letter for letter in page if matching is None or _matches(letter, matching.casefold())]
+        if matching is None or len(page) < PAGE:
+            break
+        before = page[-1].id
+    return found[:limit]
+
+
+def _matches(letter: DeadLetter, text: str) -> bool:
+    parts = (letter.task.path, name_work(letter), letter.error_type, letter.error)
+    return any(text in part.casefold() for part in parts)
+
+
+def name_work(letter: DeadLetter) -> str:
+    """Return what a letter's task calls, for people: a deferred function, or a path."""
+    return read_function(letter.task.body) or letter.task.path
+
+
+def discard_letters(letters: Sequence[DeadLetter]) -> int:
+    """Drop dead letters for good, with what was kept for their tasks; return how many there were."""
+    state = get_state()
+    with state.atomic():
+        forget(*(letter.task.start_id for letter in letters))
+        return state.delete_dead_letters([letter.id for letter in letters if letter.id is not None])
 
 
 def retry_letter(letter_id: int) -> str:
@@ -47,7 +90,8 @@ def retry_letter(letter_id: int) -> str:
         headers = dict(letter.task.headers)
         if meta is not None:
             # Its attempts, and the time that they may take, count anew.
-            headers[META_HEADER] = dataclasses.replace(meta, tried=0, since=round(now.timestamp(), 3)).to_header()
+            anew = dataclasses.replace(meta, tried=0, since=round(now.timestamp(), 3), unknown_since=None, waits=0)
+            headers[META_HEADER] = anew.to_header()
         task = dataclasses.replace(
             letter.task, name=make_start_id(), named=False, headers=headers, created=now, eta=None
         )

@@ -40,11 +40,13 @@ class ViewOptions:
         plan: what it iterates over (`logic.plans.Plan`), or None for a plain task.
         max_attempts: attempts unless `retry_options` says otherwise.
         takes_queue: whether its access lets the queue in; else only sessions and cron start its tasks.
+        calls_deferred: whether it is the view that calls deferred functions.
     """
 
     plan: Any = None
     max_attempts: int | None = None
     takes_queue: bool = True
+    calls_deferred: bool = False
 
     @property
     def iterates(self) -> bool:

@@ -146,8 +146,10 @@ class BaseState(ABC):
         """Keep a dead letter; one of a slice fails its shard and iteration in the same transaction."""
 
     @abstractmethod
-    def list_dead_letters(self, *, queue: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """Return the newest dead letters."""
+    def list_dead_letters(
+        self, *, queue: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[DeadLetter]:
+        """Return the newest dead letters, or those before one of them."""
 
     @abstractmethod
     def get_dead_letter(self, letter_id: int) -> DeadLetter | None:
@@ -160,6 +162,18 @@ class BaseState(ABC):
     @abstractmethod
     def delete_letters_of(self, iteration_id: str) -> None:
         """Drop the dead letters of an iteration that goes on."""
+
+    @abstractmethod
+    def keep_payload(self, start_id: str, data: bytes, until: datetime) -> None:
+        """Keep what a task carries that is too large for it, at least until then."""
+
+    @abstractmethod
+    def get_payload(self, start_id: str) -> bytes | None:
+        """Return what was kept for a task; empty where that is cleared, None where there is nothing."""
+
+    @abstractmethod
+    def clear_payloads(self, start_ids: Sequence[str]) -> None:
+        """Drop what was kept for tasks that have ended, but not that it was."""
 
     @abstractmethod
     def create_iteration(self, iteration: IterationRecord, shards: Sequence[ShardRecord]) -> bool:

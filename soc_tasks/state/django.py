@@ -20,7 +20,7 @@ from soc_tasks.conf import get_settings
 from soc_tasks.engine.clock import from_micros
 from soc_tasks.engine.store import get_store
 from soc_tasks.meta import read_meta
-from soc_tasks.models import DeadLetterRow, IterationRow, ReceiptRow, ShardRow
+from soc_tasks.models import DeadLetterRow, IterationRow, PayloadRow, ReceiptRow, ShardRow
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.breather import SqliteBreather
 from soc_tasks.state.django_outbox import DjangoOutbox
@@ -123,9 +123,13 @@ class DjangoState(DjangoOutbox, BaseState):
                     ).update(status="failed", error=error, finished=datetime.now(UTC))
             row.save(using=self.alias, force_insert=True)
 
-    def list_dead_letters(self, *, queue: str | None = None, limit: int = 100) -> list[DeadLetter]:
+    def list_dead_letters(
+        self, *, queue: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[DeadLetter]:
         """Return the newest dead letters."""
         rows = DeadLetterRow.objects.using(self.alias).order_by("-pk")
+        if before is not None:
+            rows = rows.filter(pk__lt=before)
         if queue is not None:
             rows = rows.filter(queue=queue)
         return [_read_letter(row) for row in rows[:limit]]
@@ -142,6 +146,21 @@ class DjangoState(DjangoOutbox, BaseState):
     def delete_letters_of(self, iteration_id: str) -> None:
         """Drop the dead letters of an iteration that goes on."""
         DeadLetterRow.objects.using(self.alias).filter(iteration=iteration_id).delete()
+
+    # Payloads
+
+    def keep_payload(self, start_id: str, data: bytes, until: datetime) -> None:
+        """Keep what a task carries."""
+        PayloadRow(start_id=start_id, data=data, until=until).save(using=self.alias, force_insert=True)
+
+    def get_payload(self, start_id: str) -> bytes | None:
+        """Return what was kept for a task."""
+        rows = PayloadRow.objects.using(self.alias).filter(pk=start_id).values_list("data", flat=True)
+        return next((bytes(data) for data in rows), None)
+
+    def clear_payloads(self, start_ids: Sequence[str]) -> None:
+        """Drop what was kept for tasks."""
+        PayloadRow.objects.using(self.alias).filter(pk__in=start_ids).update(data=b"")
 
     # Iterations
 
@@ -269,11 +288,12 @@ class DjangoState(DjangoOutbox, BaseState):
     # Retention
 
     def sweep(self) -> int:
-        """Delete receipts, dead letters and ended iterations past the retention time, some at a time."""
+        """Delete receipts, dead letters, payloads and ended iterations past their time, some at a time."""
         before = datetime.now(UTC) - timedelta(days=get_settings().retention_days)
         old: list[Any] = [
             DeadLetterRow.objects.using(self.alias).filter(created__lt=before),
             IterationRow.objects.using(self.alias).filter(finished__lt=before),
+            PayloadRow.objects.using(self.alias).filter(until__lt=datetime.now(UTC)),
         ]
         old += [ReceiptRow.objects.using(alias).filter(created__lt=before) for alias in self.outbox_aliases()]
         gone = 0

@@ -94,7 +94,7 @@ def task(
 
             return run(call.request, view, call.info, work, ends_task, call.delivery)
 
-        return _make_view(view, access, ViewOptions(max_attempts=max_attempts), handle)
+        return make_view(view, access, ViewOptions(max_attempts=max_attempts), handle)
 
     return decorate if view is None else decorate(view)
 
@@ -180,7 +180,7 @@ def iterative_task(  # the public signature
             )
             return run(call.request, view, call.info, work, (), call.delivery)
 
-        return _make_view(view, access, ViewOptions(plan=plan), handle)
+        return make_view(view, access, ViewOptions(plan=plan), handle)
 
     return decorate
 
@@ -226,10 +226,17 @@ def _slice(
     return work
 
 
-def _make_view(
+def make_view(
     view: View, access: Access, options: ViewOptions, handle: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 ) -> View:
-    """Wrap `view` in what is the same for all tasks."""
+    """Wrap `view` in what is the same for all tasks.
+
+    Args:
+        view: the view.
+        access: who may call it.
+        options: what the enqueuing side must know of it.
+        handle: answers a call that was let in and read.
+    """
     if not callable(view) or isinstance(view, type):
         raise TypeError(f"A task is a view function or a bound method, not {view!r}.")
     if iscoroutinefunction(view) or iscoroutinefunction(getattr(view, "__call__", None)):  # noqa: B004 - not whether
@@ -265,7 +272,7 @@ def _bury_unread(request: HttpRequest, error: BadInputError, view: View) -> Http
     delivery = find_delivery(request)
     if delivery is not None:
         delivery.failures.append(error)
-    return bury(request, plain_info(request), error, view=view).to_response()
+    return bury(request, plain_info(request), error, name=getattr(view, "__qualname__", None)).to_response()
 
 
 def _find_request(args: tuple[Any, ...]) -> HttpRequest:

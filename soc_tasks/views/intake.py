@@ -56,11 +56,12 @@ def refuse(request: HttpRequest, access: Check) -> HttpResponse | None:
     if access(request):
         return None
     # A slice, and a start that a session or cron was admitted to make, rest on the queue alone.
-    meta = _peek(request) if from_queue(request) else None
+    meta = read_header(request) if from_queue(request) else None
     return None if meta is not None and (meta.slice is not None or meta.admitted) else turn_away(request)
 
 
-def _peek(request: HttpRequest) -> Meta | None:
+def read_header(request: HttpRequest) -> Meta | None:
+    """Return what the header of ours says, or None where it says nothing that can be read."""
     try:
         return Meta.from_header(request.headers.get(META_HEADER, ""))
     except ValueError:
@@ -114,7 +115,7 @@ def quoted_script_name(request: HttpRequest) -> str:
 def rebuild_task(request: HttpRequest, info: TaskInfo | None) -> Task:
     """Return the task that a request came from, for its dead letter."""
     names = {"Content-Type": request.content_type or "", META_HEADER: request.headers.get(META_HEADER, "")}
-    meta = _peek(request)
+    meta = read_header(request)
     inherited = (meta.inherited if meta is not None else None) or Inherited()
     names.update(inherited.headers)
     try:

@@ -21,7 +21,7 @@ from soc_tasks.state.locks import is_lock_error
 from soc_tasks.values import COUNTDOWN_HEADER, Delivery, TaskInfo
 from soc_tasks.views import responses
 from soc_tasks.views.intake import rebuild_task
-from soc_tasks.views.repeating import queue_again
+from soc_tasks.views.repeating import queue_again, queue_for_release
 from soc_tasks.views.responses import Outcome
 
 logger = logging.getLogger("soc_tasks")
@@ -37,6 +37,10 @@ class RefusedError(Exception):
 
 class DuplicateError(Exception):
     """An atomic task that ran before."""
+
+
+class UnknownCallError(Exception):
+    """A deferred call names what is not known here; another release may know it."""
 
 
 def atomic_aliases() -> list[str]:
@@ -116,6 +120,8 @@ def run(
     work: Callable[[], Outcome],
     fatal_on: tuple[type[Exception], ...],
     delivery: Delivery | None,
+    *,
+    name: str | None = None,
 ) -> HttpResponse:
     """Run `work` as the current task, and answer by the table in responses.py.
 
@@ -126,7 +132,9 @@ def run(
         work: does it, and returns the outcome where nothing is raised.
         fatal_on: exceptions of the view that end the task.
         delivery: gets to know the exceptions.
+        name: what the log calls it; None: the view's own.
     """
+    label = name or getattr(view, "__qualname__", None) or repr(view)
     started = time.perf_counter()
     request.task = info  # type: ignore[attr-defined] # the documented attribute
     signals.task_started.send_robust(sender=view, task=info, request=request)
@@ -137,10 +145,10 @@ def run(
         outcome = work()
     except Exception as raised:  # this is the place where every exception becomes an answer
         error = raised
-        outcome, countdown = _judge(request, view, info, raised, fatal_on)
+        outcome, countdown = _judge(request, label, info, raised, fatal_on, delivery)
     finally:
         current_task.reset(token)
-    if error is not None and delivery is not None and outcome.name in ("retry", "dead"):
+    if error is not None and delivery is not None and outcome.name in ("retry", "dead", "unknown"):
         delivery.failures.append(error.__cause__ if isinstance(error, HandedOverError) and error.__cause__ else error)
     if countdown is not None and outcome is responses.RETRY and delivery is not None and not delivery.takes_countdown:
         outcome, countdown = queue_again(request, info, countdown), None
@@ -173,7 +181,12 @@ def _log_finished(
 
 
 def _judge(
-    request: HttpRequest, view: Any, info: TaskInfo, error: Exception, fatal_on: tuple[type[Exception], ...]
+    request: HttpRequest,
+    name: str,
+    info: TaskInfo,
+    error: Exception,
+    fatal_on: tuple[type[Exception], ...],
+    delivery: Delivery | None,
 ) -> tuple[Outcome, str | None]:
     """Return the outcome of an exception, and the countdown that a repeating view asked for."""
     if isinstance(error, DuplicateError):
@@ -184,20 +197,34 @@ def _judge(
     if isinstance(error, EarlySliceError):
         logger.info("task %s of queue %s came early: %s", info.name, info.queue, error)
         return responses.RETRY, None
+    if isinstance(error, UnknownCallError):
+        return _await_release(request, name, info, error, delivery), None
     if isinstance(error, HandedOverError):
         cause = error.__cause__
-        _log_failure(info, view, cause if isinstance(cause, Exception) else error, "goes on in a new task")
+        _log_failure(info, name, cause if isinstance(cause, Exception) else error, "goes on in a new task")
         return responses.HANDED_OVER, None
     outcome = responses.RETRY if isinstance(error, RefusedError) else responses.judge_error(error, fatal_on)
     if outcome is not responses.DEAD and not info.is_last_attempt:
-        _log_failure(info, view, error, "will be tried again")
+        _log_failure(info, name, error, "will be tried again")
         return outcome, getattr(error, "countdown", None) if isinstance(error, RefusedError) else None
-    return bury(request, info, error, view=view), None
+    return bury(request, info, error, name=name), None
 
 
-def _log_failure(info: TaskInfo, view: Any, error: BaseException, then: str) -> None:
+def _await_release(
+    request: HttpRequest, name: str, info: TaskInfo, error: UnknownCallError, delivery: Delivery | None
+) -> Outcome:
+    """Have a task wait for a release that knows what it calls, for a day; that counts as no attempt."""
+    logger.warning(
+        "task %s of queue %s (%s) waits for a release that knows what it calls: %s", info.name, info.queue, name, error
+    )
+    if delivery is None or delivery.takes_countdown:
+        # The engine lets it wait.
+        return responses.UNKNOWN
+    return queue_for_release(request, info) or bury(request, info, error, name=name)
+
+
+def _log_failure(info: TaskInfo, name: str, error: BaseException, then: str) -> None:
     message = "task %s of queue %s (%s) failed at attempt %d and %s"
-    name = getattr(view, "__qualname__", repr(view))
     args = (info.name, info.queue, name, info.retry_count + 1, then)
     if isinstance(error, RefusedError):
         logger.info(message + ": %s", *args, error)
@@ -207,7 +234,7 @@ def _log_failure(info: TaskInfo, view: Any, error: BaseException, then: str) -> 
         logger.error(message, *args, exc_info=error)
 
 
-def bury(request: HttpRequest, info: TaskInfo | None, error: Exception, *, view: Any = None) -> Outcome:
+def bury(request: HttpRequest, info: TaskInfo | None, error: Exception, *, name: str | None = None) -> Outcome:
     """Keep a dead letter for a task that failed for good; if it cannot be kept, have the task come again."""
     try:
         letter = DeadLetter(
@@ -221,12 +248,11 @@ def bury(request: HttpRequest, info: TaskInfo | None, error: Exception, *, view:
     except Exception:
         logger.exception("could not keep a dead letter for %s; the task will be tried again", request.path)
         return responses.RETRY
-    name = getattr(view, "__qualname__", request.path)
     logger.error(
         "task %s of queue %s (%s) failed for good and is kept as a dead letter",
         letter.task.name,
         letter.task.queue,
-        name,
+        name or request.path,
         exc_info=error,
     )
     return responses.DEAD

@@ -52,8 +52,8 @@ def hurry():
     backend.RELAY_EVERY = 0.5
 
 
-def main(*, count, alias, seed):
-    """Make so many transactions on an alias."""
+def main(*, count, alias, seed, deferred):
+    """Make so many transactions on an alias, with deferred calls or with tasks."""
     from django.db import transaction
 
     from soc_tasks.backends.cloud_tasks.wire import messages
@@ -69,7 +69,7 @@ def main(*, count, alias, seed):
         # Nothing that is rolled back is sent: this process must not begin with gRPC, or its children could not.
         messages()
         with transaction.atomic(using=alias):
-            enqueues.make_transaction(0, alias, random.Random(seed))
+            enqueues.make_transaction(0, alias, random.Random(seed), deferred=deferred)
             transaction.set_rollback(True, using=alias)
 
     tables.clear()
@@ -88,7 +88,7 @@ def main(*, count, alias, seed):
             relays.append(subprocess.Popen([sys.executable, "-m", "tests.chaos.cloud_enqueues", "relay"]))
             for _ in range(TO_A_RELAY):
                 if first < count:
-                    first, killed = enqueues.enqueue(first, count, alias, seed)
+                    first, killed = enqueues.enqueue(first, count, alias, seed, deferred=deferred)
                     kills += killed
             relays[-1].kill()
             relays[-1].wait()

@@ -30,16 +30,22 @@ class _RollbackError(Exception):
     pass
 
 
-def make_transaction(number, alias, draw):
+def make_transaction(number, alias, draw, *, deferred=False):
     from django.db import transaction
 
-    from soc_tasks import RetryOptions, startTask
+    from soc_tasks import RetryOptions, defer, startTask
     from tests.chaos.models import Mark
+    from tests.chaos.site import leave_effect_on
+
+    retry = RetryOptions(max_attempts=-1)
 
     def start(part):
         own = number * STRIDE + part
         Mark.objects.using(alias).create(number=own)
-        startTask("effect", {"number": own}, using=alias, retry_options=RetryOptions(max_attempts=-1))
+        if deferred:
+            defer(leave_effect_on, alias, own, _using=alias, _retry_options=retry, _atomic=True)
+        else:
+            startTask("effect", {"number": own}, using=alias, retry_options=retry)
 
     rolls_back, rolls_to_savepoint = draw.random() < ROLLED_BACK, draw.random() < BACK_TO_SAVEPOINT
     try:
@@ -59,7 +65,7 @@ def make_transaction(number, alias, draw):
         pass
 
 
-def enqueue(first, count, alias, seed):
+def enqueue(first, count, alias, seed, *, deferred):
     """Make transactions from `first` on, until one of them kills its process; return which is next, and if it did."""
     from tests.chaos.forks import Child
     from tests.chaos.points import Points
@@ -80,7 +86,7 @@ def enqueue(first, count, alias, seed):
             killed = draw.random() < KILLED
             tell(str(number + 1))
             victim[:] = [draw.randint(1, POINTS) if killed else 0, 0]
-            make_transaction(number, alias, draw)
+            make_transaction(number, alias, draw, deferred=deferred)
             if killed:
                 # It came to its end before its point: killed all the same, with nothing open.
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -103,8 +109,8 @@ def drain():
         pause.wait(0.1)
 
 
-def main(*, count, alias, seed):
-    """Make so many transactions on an alias."""
+def main(*, count, alias, seed, deferred):
+    """Make so many transactions on an alias, with deferred calls or with tasks."""
     from soc_tasks.engine.worker import Worker
     from soc_tasks.models import OutboxRow
     from soc_tasks.state import django_outbox
@@ -115,7 +121,7 @@ def main(*, count, alias, seed):
     django_outbox.OUTBOX_LEASE = LEASE
 
     def warm():
-        make_transaction(0, alias, random.Random(seed))
+        make_transaction(0, alias, random.Random(seed), deferred=deferred)
         drain()
 
     tables.clear()
@@ -131,14 +137,14 @@ def main(*, count, alias, seed):
     first = kills = 0
     try:
         while first < count:
-            first, killed = enqueue(first, count, alias, seed)
+            first, killed = enqueue(first, count, alias, seed, deferred=deferred)
             kills += killed
     finally:
         worker.kill(signal.SIGKILL)
         worker.wait()
     drained = Child(lambda tell: drain()).wait()
     marks = set(Mark.objects.using(alias).values_list("number", flat=True))
-    effects = list(Effect.objects.values_list("number", flat=True))
+    effects = list(Effect.objects.using(alias if deferred else "default").values_list("number", flat=True))
     return {
         "transactions": count,
         "kills": kills,

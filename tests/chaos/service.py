@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from urllib.parse import parse_qs
 
+import django
 from grpc import StatusCode
 
 from tests.backends.fake_service import FakeService
@@ -30,6 +31,9 @@ FAULTS = [
 
 def main(seed):
     """Serve until nobody is there any more."""
+    django.setup()
+    from soc_tasks.logic.calls import read_call
+
     draw, counts, fake = random.Random(seed), Counter(), FakeService()
 
     def fault(request):
@@ -47,7 +51,11 @@ def main(seed):
     print(fake.address, flush=True)
     sys.stdin.read()
     fake.stop()
-    numbers = [int(parse_qs(task.app_engine_http_request.body.decode())["number"][0]) for task in fake.tasks.values()]
+    bodies = [parse_qs(task.app_engine_http_request.body.decode()) for task in fake.tasks.values()]
+    # A deferred call has it as its last argument.
+    numbers = [
+        int(body["number"][0]) if "number" in body else read_call(body["payload"][0]).args[-1] for body in bodies
+    ]
     print(json.dumps({"numbers": numbers, "counts": counts}), flush=True)
 
 

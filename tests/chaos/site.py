@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from django.db.models import F
-from django.urls import path
+from django.urls import include, path
 
 from soc_tasks import iterative_task, task
 from tests.chaos.models import Effect, Row
@@ -53,6 +53,11 @@ def leave_effect(request):
     Effect.objects.create(number=request.task.context["number"])
 
 
+def leave_effect_on(alias, number):
+    """Be deferred."""
+    Effect.objects.using(alias).create(number=number)
+
+
 @task(atomic=True, max_attempts=-1)
 def stumble(request):
     """Fail three times, having written."""
@@ -81,6 +86,7 @@ def _is_first(name):
 
 
 urlpatterns = [
+    path("_tasks/", include("soc_tasks.urls")),
     path("atomic/", count_atomic, name="atomic"),
     path("leased/", count_leased, name="leased"),
     path("step-atomic/", step_atomic, name="step-atomic"),

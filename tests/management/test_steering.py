@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from io import StringIO
 
@@ -9,13 +10,14 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from soc_tasks import FatalTaskError, Iteration, startTask
+from soc_tasks import FatalTaskError, Iteration, defer, startTask
 from soc_tasks.backends.memory import MemoryBackend
 from soc_tasks.errors import QueueNotFoundError, TaskAlreadyExistsError
-from soc_tasks.models import IterationRow, ShardRow
+from soc_tasks.models import IterationRow, PayloadRow, ShardRow
 from soc_tasks.state import get_state
 from soc_tasks.testing import TaskFailedBehaviour
 from tests import site
+from tests.specimen import functions
 from tests.specimen.models import Row
 
 # The relay looks at the outboxes of all of them.
@@ -81,6 +83,25 @@ def test_failed_discards_one_or_all(letters):
     assert len(get_state().list_dead_letters()) == 1
     tasks("failed", "--discard")
     assert tasks("failed") == "no dead letters\n"
+
+
+def test_failed_finds_what_matches(letters, monkeypatch):
+    monkeypatch.setattr("soc_tasks.logic.letters.PAGE", 1)
+    for text, found in (("BROKEN one", ["one"]), ("behave/two", ["two"]), ("fatal", ["two", "one"]), ("none", [])):
+        lines = tasks("failed", "--matching", text).splitlines() if found else []
+        assert [line.split()[0] for line in lines] == [str(letters[name]) for name in found]
+    assert tasks("failed", "--matching", "fatal", "--limit", "1").split()[0] == str(letters["two"])
+    assert tasks("failed", "--matching", "one", "--discard") == "1 dead letters discarded\n"
+    assert [letter.id for letter in get_state().list_dead_letters()] == [letters["two"]]
+
+
+def test_failed_names_functions_and_discards_their_arguments(task_queues):
+    defer(functions.refuse, os.urandom(2_000_000).hex())
+    task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.DO_NOTHING)
+    assert "tests.specimen.functions.refuse" in tasks("failed")
+    assert PayloadRow.objects.exclude(data=b"").count() == 1
+    assert tasks("failed", "--matching", "FUNCTIONS.refuse", "--discard") == "1 dead letters discarded\n"
+    assert PayloadRow.objects.exclude(data=b"").count() == 0
 
 
 def test_failed_says_which_id_is_unknown(letters):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 
 from django.db import models
+from django.utils.functional import cached_property
 
 
 class CaselessField(models.CharField):
@@ -138,3 +140,45 @@ class Row(models.Model):
     """Counts how often a task saw it."""
 
     hits = models.IntegerField(default=0)
+
+
+class Profile(models.Model):
+    """One for each person, who both know of each other."""
+
+    person = models.OneToOneField(Person, models.CASCADE, related_name="profile")
+    seat = models.ForeignKey("self", models.SET_NULL, null=True)
+
+
+class Senior(Student):
+    """The same rows, and another class."""
+
+    class Meta:
+        proxy = True
+
+    def bow(self):
+        """Do nothing."""
+
+
+class Paper(models.Model):
+    """A file, a picture's size, and values that are computed once."""
+
+    file = models.FileField(upload_to="papers")
+    title = models.CharField(max_length=50, default="untitled")
+    pages = models.IntegerField(default=1)
+    double = models.GeneratedField(
+        expression=models.F("pages") * 2, output_field=models.IntegerField(), db_persist=True
+    )
+
+    @functools.cached_property
+    def words(self):
+        return self.title.split()
+
+    @cached_property
+    def letters(self):
+        return list(self.title)
+
+    @classmethod
+    def from_db(cls, db, field_names, values, **more):
+        instance = super().from_db(db, field_names, values, **more)
+        instance._loaded = dict(zip(field_names, values, strict=False))
+        return instance

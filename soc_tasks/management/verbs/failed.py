@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from soc_tasks.logic.letters import LetterNotFoundError, retry_letter
+from soc_tasks.logic.letters import LetterNotFoundError, discard_letters, find_letters, name_work, retry_letter
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter
 
@@ -18,6 +18,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("ids", nargs="*", type=int, help="dead letters by id; without any: all that are listed")
     parser.add_argument("--queue", help="only of this queue")
+    parser.add_argument(
+        "--matching", metavar="TEXT", help="only with this in their path, function or error, in whatever case"
+    )
     parser.add_argument("--limit", type=int, default=100, help="the newest so many (default: 100)")
     parser.add_argument("--full", action="store_true", help="show tracebacks as well")
     action = parser.add_mutually_exclusive_group()
@@ -36,8 +39,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         for letter in letters:
             command.stdout.write(f"{letter.id}: {_retry(letter)}")
     elif options["discard"]:
-        count = get_state().delete_dead_letters([letter.id for letter in letters if letter.id is not None])
-        command.stdout.write(f"{count} dead letters discarded")
+        command.stdout.write(f"{discard_letters(letters)} dead letters discarded")
     else:
         for letter in letters:
             _print(command, letter, options["full"])
@@ -48,7 +50,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
 def _select(options: dict[str, Any]) -> list[DeadLetter]:
     state = get_state()
     if not options["ids"]:
-        return state.list_dead_letters(queue=options["queue"], limit=options["limit"])
+        return find_letters(queue=options["queue"], matching=options["matching"], limit=options["limit"])
     found = []
     for letter_id in options["ids"]:
         letter = state.get_dead_letter(letter_id)
@@ -69,7 +71,7 @@ def _retry(letter: DeadLetter) -> str:
 def _print(command: BaseCommand, letter: DeadLetter, with_traceback: bool) -> None:
     created = letter.created.strftime("%Y-%m-%d %H:%M:%S") if letter.created else ""
     command.stdout.write(
-        f"{letter.id}  {created}  {letter.task.queue}  {letter.task.path}  attempts={letter.attempts}  "
+        f"{letter.id}  {created}  {letter.task.queue}  {name_work(letter)}  attempts={letter.attempts}  "
         f"{letter.error_type}: {letter.error}"
     )
     if with_traceback and letter.traceback:

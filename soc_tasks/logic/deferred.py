@@ -1,0 +1,172 @@
+"""`defer`: a function is called later, by a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from inspect import iscoroutinefunction
+from typing import Any, Final
+
+from django.db import connections
+from django.urls import NoReverseMatch
+
+from soc_tasks.backends import get_backend
+from soc_tasks.errors import ConfigurationError
+from soc_tasks.logic import envelopes
+from soc_tasks.logic.calls import Call, describe, write_call
+from soc_tasks.logic.tasks import build_task, refuse_event_loop
+from soc_tasks.logic.urls import find_options, resolve_target
+from soc_tasks.state import get_state
+from soc_tasks.values import RetryOptions, Task, TaskHandle, TaskRequest
+
+#: Name of the URL pattern of the view that calls deferred functions (soc_tasks.urls).
+HANDLER: Final = "tasks_deferred_handler"
+
+#: The options, with their defaults.
+_OPTIONS: Final[Mapping[str, Any]] = {
+    "_queue": "default",
+    "_eta": None,
+    "_countdown": None,
+    "_name": None,
+    "_service": None,
+    "_version": None,
+    "_instance": None,
+    "_transactional": None,
+    "_using": "default",
+    "_small_task": False,
+    "_wipe_related_caches": True,
+    "_retry_options": None,
+    "_url": None,
+    "_headers": None,
+    "_atomic": False,
+}
+_FLAGS: Final = ("_small_task", "_wipe_related_caches", "_atomic")
+
+
+def defer(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
+    """Have a function called later, by a task; what it returns is dropped.
+
+    It is called until it returns. PermanentTaskFailure and FatalTaskError end that, SingularTaskFailure has it called
+    again quietly, every other exception is logged and has it called again.
+
+    Args:
+        function: a function of a module, a class, a static, class or bound method, or a partial of one of these. It is
+            found again by its name, in a package of INSTALLED_APPS, ROOT_URLCONF, Django or `DEFERRABLE`.
+        args, kwargs: what it is called with: all that JSON holds, date and time types, Decimal, UUID, bytes, tuples,
+            sets, enum members, dataclasses, functions and classes by name, model instances as they are now, and what
+            has a codec (`register_codec`). Names with an underscore before them are these options:
+
+            _queue (str): name of the queue; default "default".
+            _eta (datetime): not before this moment; a naive one is taken for UTC.
+            _countdown (float): seconds to wait; goes before `_eta`.
+            _name (str): to have the task once only.
+            _service, _version, _instance (str): where it runs, on a backend that routes.
+            _using (str): database alias; in an atomic block of it, the task exists if and only if that commits.
+            _transactional (bool): there for callers of other libraries; in an atomic block it is always on.
+            _small_task (bool): never keep large arguments in the database.
+            _wipe_related_caches (bool): False: instances travel with the related ones in their caches.
+            _retry_options (RetryOptions, or a dict of its fields): go before the queue's.
+            _url (str): another URL that leads to `soc_tasks.views.deferred.deferred`.
+            _headers (dict): sent along.
+            _atomic (bool): what the function writes on `_using` commits with its receipt: once in all.
+
+    Raises:
+        TypeError: an option is unknown, or the function does not take the arguments.
+        PayloadError: the function or an argument cannot travel; a TypeError as well.
+        ValueError: an option is out of range.
+        ConfigurationError: the URL conf does not include `soc_tasks.urls`.
+        EnqueueError: the task was not accepted; its subclasses say why.
+    """
+    refuse_event_loop("defer")
+    options = _take_options(kwargs)
+    _check_function(function)
+    call = Call(function=function, args=args, kwargs=kwargs, atomic=options["_atomic"], using=options["_using"])
+    written = write_call(call, related=not options["_wipe_related_caches"])
+    call.check_arguments()
+    context, kept = envelopes.seal(written, describe(function), small=options["_small_task"])
+    task, handle = build_task(_make_request(context, options), options["_queue"])
+    _submit(task, kept, options["_using"])
+    return handle
+
+
+def _submit(task: Task, kept: bytes | None, using: str) -> None:
+    """Queue a task, with what the state keeps for it: in one transaction, or before it where that is elsewhere."""
+    state = get_state()
+    if kept is not None:
+        with state.atomic():
+            envelopes.keep(task.start_id, kept, task.eta)
+            if using == state.alias:
+                get_backend().submit([task], using)
+                return
+    get_backend().submit([task], using)
+
+
+def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Take the options out of the keyword arguments.
+
+    Raises:
+        TypeError, ValueError: one is unknown, or of the wrong kind.
+    """
+    options = {name: kwargs.pop(name, default) for name, default in _OPTIONS.items()}
+    if unknown := sorted(name for name in kwargs if name.startswith("_")):
+        raise TypeError(
+            f"defer() has no option {', '.join(unknown)}; it knows {', '.join(_OPTIONS)}. For an argument of the "
+            "function with such a name, use functools.partial."
+        )
+    for name in _FLAGS:
+        if not isinstance(options[name], bool):
+            raise TypeError(f"{name} must be True or False, not {options[name]!r}.")
+    for name in ("_queue", "_using"):
+        if options[name] is None:
+            options[name] = _OPTIONS[name]
+    if options["_using"] not in connections:
+        raise ConfigurationError(
+            f"_using={options['_using']!r} is no alias of DATABASES; known are {', '.join(connections)}."
+        )
+    if isinstance(options["_retry_options"], Mapping):
+        options["_retry_options"] = RetryOptions(**options["_retry_options"])
+    if options["_countdown"] == 0 and options["_countdown"] is not False:
+        # As in djangae: it does not go before the eta.
+        options["_countdown"] = None
+    eta = options["_eta"]
+    if isinstance(eta, datetime) and eta.tzinfo is None:
+        options["_eta"] = eta.replace(tzinfo=UTC)
+    return options
+
+
+def _check_function(function: Any) -> None:
+    if not callable(function):
+        raise TypeError(f"defer() takes a function first, not {function!r:.200}.")
+    while isinstance(function, partial):
+        function = function.func
+    if iscoroutinefunction(function):
+        raise TypeError(f"{describe(function)} is async, which deferred functions cannot be yet; write a plain one.")
+    if find_options(function) is not None:
+        raise TypeError(f"{describe(function)} is a task view: start it with startTask().")
+
+
+def _make_request(context: dict[str, str], options: Mapping[str, Any]) -> TaskRequest:
+    url, elsewhere = options["_url"] or HANDLER, options["_service"] is not None
+    try:
+        target = resolve_target(url, elsewhere=elsewhere)
+    except ValueError as error:
+        if url == HANDLER and isinstance(error.__cause__, NoReverseMatch):
+            raise ConfigurationError(
+                'Deferred functions need a URL: put path("_tasks/", include("soc_tasks.urls")) into the URL conf.'
+            ) from error
+        raise
+    if not elsewhere and not target.options.calls_deferred:
+        raise ValueError(f"_url={url!r} leads to another view than soc_tasks.views.deferred.deferred.")
+    return TaskRequest(
+        url=url,
+        context=context,
+        countdown=options["_countdown"],
+        eta=options["_eta"],
+        name=options["_name"],
+        headers=options["_headers"],
+        service=options["_service"],
+        version=options["_version"],
+        instance=options["_instance"],
+        retry_options=options["_retry_options"],
+    )
