@@ -14,10 +14,10 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test databases check lint format types imports docs matrix cover chaos bench clean
+.PHONY: help setup demo serve test databases check lint format types imports docs matrix cover chaos bench bench-peers clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install everything into it
 
@@ -73,10 +73,19 @@ cover: setup ## Run the tests and report which lines and branches they miss
 chaos: setup ## Kill, stop and doubt everything at full scale, on every database, and print the figures (an hour)
 	$(PY) -m pytest -m long -p no:randomly $(ARGS)
 
-bench: setup ## Measure against peers, side by side
+bench: setup bench-peers ## Measure against peers, side by side
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[bench]'
 	@$(PY) -m benchmarks $(ARGS)
 	@$(PY) -m benchmarks.cloud $(ARGS)
+	@$(PY) -m benchmarks.deferred $(ARGS)
+
+bench-peers: .venv-peers/.installed .venv-emulator/.installed ## Install peers into environments of their own (Celery wants redis-server)
+
+.venv-%/.installed: benchmarks/%.txt
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@echo "setting up .venv-$* (once)"
+	@.venv-$*/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	@touch $@
 
 clean: ## Remove environments, caches and the example's database
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
