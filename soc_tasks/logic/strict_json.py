@@ -45,6 +45,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+#: NUL, and what begins the escape of a surrogate.
+_BAD_ESCAPES: Final = ("\\u0000", "\\ud", "\\uD")
+
 # Made once: simplejson.loads() makes a decoder for every call with options.
 _decoder: Final = simplejson.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_parse_float
@@ -83,7 +86,7 @@ def read(text: str, levels: int) -> Any:
     _check_depth(text, levels)
     plain = _decoder.decode(text)
     # In ASCII only an escape can say what is refused, and raw control characters were refused by the parser.
-    if not text.isascii() or "\\u0000" in text or "\\ud" in text or "\\uD" in text:
+    if not text.isascii() or ("\\" in text and any(escape in text for escape in _BAD_ESCAPES)):
         _refuse_bad_text(plain)
     return plain
 
