@@ -104,7 +104,7 @@ def main() -> None:
         cases = make_cases()
         rounds = [{name: measure(args) for name, args in cases.items()} for _ in range(options.rounds)]
     print("\nencode and decode, microseconds of processor time; x: that many times pickle's\n")
-    print(f"{'':20}{'pickle':>16}{'text':>22}{'sealed':>22}{'bytes: pickle, text, sealed':>36}")
+    print(f"{'':20}{'pickle':>16}{'text':>25}{'sealed':>25}{'bytes: pickle, text, sealed':>36}")
     for name in cases:
         cells = []
         for way in ("pickle", "text", "sealed"):
@@ -116,9 +116,9 @@ def main() -> None:
                     / (each[name]["pickle writes"] + each[name]["pickle reads"])
                     for each in rounds
                 ]
-                cells[-1] += f"{statistics.median(ratios):5.1f}x"
+                cells[-1] += f"{statistics.median(ratios):6.1f}x"
         sizes = ", ".join(f"{rounds[0][name][f'{way} bytes']:,.0f}" for way in ("pickle", "text", "sealed"))
-        print(f"{name:20}{cells[0]}{cells[1]:>22}{cells[2]:>22}{sizes:>36}")
+        print(f"{name:20}{cells[0]}{cells[1]:>25}{cells[2]:>25}{sizes:>36}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ["SOC_TASKS_BENCH_DATABASE"],
-        # Django's default has both peers connect anew for every task, which costs them most of their rate.
+        # By Django's default both peers connect anew for every task, which is slower.
         "CONN_MAX_AGE": None,
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
@@ -26,7 +26,7 @@ DATABASES = {
     }
 }
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
-# By its defaults it takes one at a time and keeps 250 results, and runs a tenth as much.
+# By its defaults it takes one at a time and keeps 250 results, and runs an eighth as much.
 Q_CLUSTER = {
     "orm": "default",
     "workers": 2,
