@@ -12,15 +12,12 @@ ARGS ?=
 PY := $(VENV)/bin/python
 # Made anew when pyproject.toml changes.
 STAMP := $(VENV)/.installed
-# An emulator that tests run beside. It needs protobuf 4 and we need a later one: an environment of its own.
-EMULATOR := gcloud-tasks-emulator==0.6.2 google-cloud-tasks==2.23.0 protobuf==4.25.9
-EMULATOR_STAMP := .venv-emulator/.installed-0.6.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup emulator demo demo-cloud serve test databases check lint format types imports docs matrix cover chaos bench clean
+.PHONY: help setup emulator demo demo-cloud serve test databases check lint format types imports docs matrix cover chaos bench bench-peers clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install everything into it
 
@@ -32,13 +29,7 @@ $(STAMP): pyproject.toml
 	@if command -v mariadb_config >/dev/null; then $(PY) -m pip install -qq --disable-pip-version-check --editable '.[test-mysql]'; fi
 	@touch $@
 
-emulator: $(EMULATOR_STAMP) ## Make .venv-emulator with gcloud-tasks-emulator, which tests run beside
-
-$(EMULATOR_STAMP):
-	@test -x .venv-emulator/bin/python || $(PYTHON) -m venv .venv-emulator
-	@echo "setting up .venv-emulator (once; about half a minute)"
-	@.venv-emulator/bin/python -m pip install -qq --disable-pip-version-check $(EMULATOR)
-	@touch $@
+emulator: .venv-emulator/.installed ## Make .venv-emulator with gcloud-tasks-emulator, which tests run beside
 
 demo: setup ## Mail 10,000 students and add up 34,006 cities while the worker is killed twice
 	@$(PY) -m examples.demo
@@ -87,10 +78,19 @@ cover: setup ## Run the tests and report which lines and branches they miss
 chaos: setup ## Kill, stop and doubt everything at full scale, on every database, and print the figures (an hour)
 	$(PY) -m pytest -m long -p no:randomly $(ARGS)
 
-bench: setup ## Measure against peers, side by side
+bench: setup bench-peers ## Measure against peers, side by side
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[bench]'
 	@$(PY) -m benchmarks $(ARGS)
 	@$(PY) -m benchmarks.cloud $(ARGS)
+	@$(PY) -m benchmarks.deferred $(ARGS)
+
+bench-peers: .venv-peers/.installed .venv-emulator/.installed ## Install peers into environments of their own (Celery wants redis-server)
+
+.venv-%/.installed: benchmarks/%.txt
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@echo "setting up .venv-$* (once)"
+	@.venv-$*/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	@touch $@
 
 clean: ## Remove environments, caches and the example's database
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import path
+from django.urls import include, path
 
 from benchmarks import marks
 from benchmarks.models import Row
@@ -25,4 +25,8 @@ def walk(request: HttpRequest, entities: list[Any]) -> None:
         pass
 
 
-urlpatterns = [path("noop/", noop, name="noop"), path("walk/", walk, name="walk")]
+urlpatterns = [
+    path("noop/", noop, name="noop"),
+    path("walk/", walk, name="walk"),
+    path("_tasks/", include("soc_tasks.urls")),
+]

@@ -159,7 +159,8 @@ def _make_request(context: dict[str, str], options: Mapping[str, Any]) -> TaskRe
     if not elsewhere and not target.options.calls_deferred:
         raise ValueError(f"_url={url!r} leads to another view than soc_tasks.views.deferred.deferred.")
     return TaskRequest(
-        url=url,
+        # Not looked up a second time.
+        url=target.path,
         context=context,
         countdown=options["_countdown"],
         eta=options["_eta"],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import string
 import zlib
 from datetime import datetime, timedelta
 from typing import Any, Final
-from urllib.parse import quote_plus, unquote_plus, urlencode
+from urllib.parse import unquote_plus, urlencode
 
 from django.conf import settings as django_settings
 
@@ -19,6 +20,8 @@ from soc_tasks.state import get_state
 
 #: Characters from which packing is tried; shorter texts gain nothing that is worth the time.
 PACKED_FROM: Final = 2048
+#: What stays as it is in a form; a blank becomes one character as well, and any other one three.
+_SAFE: Final = (string.ascii_letters + string.digits + "_.-~ ").encode("ascii")
 #: Bytes of a task beside its body: URL, headers, names.
 BESIDE: Final = 24_576
 #: For how long a text is kept beyond its task's eta, at least: as long as Cloud Tasks keeps a task.
@@ -27,6 +30,10 @@ LIFE: Final = timedelta(days=31)
 #: Characters of a function's name that travel for people, and of them in a form.
 LABEL: Final = 200
 _LONGEST_LABEL: Final = 16 * LABEL
+
+#: Where a form may have as many bytes, a text that is not packed fits whatever it is: escaped, beside its label and
+#: the other fields.
+_ALWAYS_FITS: Final = 3 * PACKED_FROM + _LONGEST_LABEL + 1024
 
 _HOW: Final = ("payload", "packed", "stored")
 
@@ -66,7 +73,9 @@ def seal(written: calls.Written, function: str, *, small: bool = False) -> tuple
 
 def _fit(text: str, context: dict[str, str]) -> dict[str, str] | None:
     """Return how a text travels in a task, the shorter way; None: it is too large."""
-    room, plain = _room(context), len(quote_plus(text))
+    if len(text) < PACKED_FROM and _most() >= _ALWAYS_FITS:
+        return {"payload": text}
+    room, plain = _most() - len(urlencode({**context, "payload": ""})), _quoted_length(text)
     if len(text) >= PACKED_FROM:
         # Without the padding, each sign of which takes three bytes in a form.
         packed = base64.urlsafe_b64encode(_compress(text)).decode("ascii").rstrip("=")
@@ -79,11 +88,16 @@ def _compress(text: str) -> bytes:
     return zlib.compress(text.encode("ascii"), 6)
 
 
-def _room(context: dict[str, str]) -> int:
-    """Return how many bytes of a text fit into a task that this site can read, beside a context."""
+def _quoted_length(text: str) -> int:
+    """Return `len(quote_plus(text))`, without the copy."""
+    return len(text) + 2 * len(text.encode("ascii").translate(None, _SAFE))
+
+
+def _most() -> int:
+    """Return how many bytes the form of a task may have that this site can read."""
     most = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     room = MAX_TASK_BYTES - BESIDE
-    return (room if most is None else min(room, most)) - len(urlencode({**context, "payload": ""}))
+    return room if most is None else min(room, most)
 
 
 def open_sealed(context: dict[str, Any], start_id: str) -> str:

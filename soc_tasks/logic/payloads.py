@@ -28,6 +28,8 @@ from soc_tasks.logic.strict_json import check_text, read
 MAX_DEPTH: Final = 32
 #: Python refuses to parse more than 4,300 digits (sys.set_int_max_str_digits); 14,000 bits stay below.
 _MAX_INT_BITS: Final = 14_000
+#: Integers up to here are sent without a closer look.
+_FAR: Final = 2**63
 _TAG: Final = "__soc__"
 
 # Made once: simplejson.dumps() makes an encoder for every call with options.
@@ -156,7 +158,9 @@ def _pack_dict(value: dict[Any, Any], path: str, depth: int, more: Extension | N
             if more is None:
                 raise PayloadError(f"{path} has the key {key!r}; keys must be str, as in JSON.")
             return _pack_map(value, path, depth, more)
-        packed[check_text(key, f"a key of {path}")] = _pack(item, f"{path}[{key!r}]", depth + 1, more)
+        if not _is_plain(key):
+            check_text(key, f"a key of {path}")
+        packed[str.__str__(key)] = item if _is_plain(item) else _pack(item, f"{path}[{key!r}]", depth + 1, more)
     return {_TAG: "dict", "v": packed} if _TAG in packed else packed
 
 
@@ -167,6 +171,14 @@ def _pack_map(value: dict[Any, Any], path: str, depth: int, more: Extension) -> 
         for key, item in value.items()
     ]
     return {_TAG: "map", "v": items}
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell at a glance whether a value is packed as it is: most items are, and to name each takes most of the time."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii() and "\x00" not in value
+    return value is None or kind is bool or (kind is int and -_FAR < value < _FAR)
 
 
 def _pack(value: Any, path: str, depth: int, more: Extension | None) -> Any:
@@ -180,7 +192,12 @@ def _pack(value: Any, path: str, depth: int, more: Extension | None) -> Any:
     if depth >= MAX_DEPTH and kind not in _ENCODERS and (more is not None or not isinstance(value, (str, int, float))):
         raise PayloadError(f"{path} is nested deeper than {MAX_DEPTH} levels.")
     if kind is list:
-        return [_pack(item, f"{path}[{i}]", depth + 1, more) for i, item in enumerate(value)]
+        if set(map(type, value)) == {int} and min(value) > -_FAR and max(value) < _FAR:
+            # Primary keys, a thousand at a time.
+            return value
+        return [
+            item if _is_plain(item) else _pack(item, f"{path}[{i}]", depth + 1, more) for i, item in enumerate(value)
+        ]
     if kind is dict:
         return _pack_dict(value, path, depth, more)
     if kind in _ENCODERS:
@@ -219,6 +236,10 @@ def _pack_rare(value: Any, path: str, depth: int, more: Extension | None) -> Any
     )
 
 
+#: What JSON nests.
+_NESTED: Final = frozenset({list, dict})
+
+
 def _unpack(value: Any, depth: int, more: Extension | None) -> Any:
     if not isinstance(value, (list, dict)):
         return value
@@ -227,8 +248,10 @@ def _unpack(value: Any, depth: int, more: Extension | None) -> Any:
     if depth >= MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, list):
-        return [_unpack(item, depth + 1, more) for item in value]
-    return {key: _unpack(item, depth + 1, more) for key, item in value.items()}
+        if _NESTED.isdisjoint(map(type, value)):
+            return value
+        return [_unpack(item, depth + 1, more) if type(item) in _NESTED else item for item in value]
+    return {key: _unpack(item, depth + 1, more) if type(item) in _NESTED else item for key, item in value.items()}
 
 
 def _unpack_tagged(value: dict[str, Any], depth: int, more: Extension | None) -> Any:
@@ -292,7 +315,18 @@ def dumps(value: Any, path: str = "value", more: Extension | None = None, *, wit
     Raises:
         PayloadError: something in it cannot travel; the message names the place, as in `context["report"][3]`.
     """
-    return _encoder.encode(_pack(value, path, -within, more))
+    return encode(pack(value, path, more, within=within))
+
+
+def pack(value: Any, path: str = "value", more: Extension | None = None, *, within: int = 0) -> Any:
+    """Return the plain form of a value, as for `dumps`, for `encode`."""
+    return _pack(value, path, -within, more)
+
+
+def encode(packed: Any) -> str:
+    """Return the text of what was packed."""
+    text: str = _encoder.encode(packed)
+    return text
 
 
 def loads(text: str, more: Extension | None = None, *, within: int = 0) -> Any:

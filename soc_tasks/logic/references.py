@@ -129,6 +129,7 @@ def _is_pythons(module: str) -> bool:
     return module.partition(".")[0] in sys.stdlib_module_names
 
 
+@lru_cache(maxsize=1024)
 def may_be_followed(module: str) -> bool:
     """Tell whether names in a module are followed."""
     return not _is_pythons(module) and any(
@@ -146,6 +147,7 @@ def _packages() -> frozenset[str]:
 def _forget(*, setting: str, **_: Any) -> None:
     if setting in ("INSTALLED_APPS", "ROOT_URLCONF", "SOC_TASKS"):
         _packages.cache_clear()
+        may_be_followed.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="soc_tasks.references")

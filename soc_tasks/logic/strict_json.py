@@ -45,6 +45,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+#: NUL, and what begins the escape of a surrogate.
+_BAD_ESCAPES: Final = ("\\u0000", "\\ud", "\\uD")
+
+# Made once: simplejson.loads() makes a decoder for every call with options.
+_decoder: Final = simplejson.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_parse_float
+)
+
 # A string that never ends reaches to the end: looking for its end again at each quote in it would take forever.
 _BRACKETS = re.compile(r'"(?:[^"\\]+|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
@@ -76,8 +84,10 @@ def read(text: str, levels: int) -> Any:
     if text.startswith(_BYTE_ORDER_MARKS):
         raise ValueError("it begins with a byte order mark")
     _check_depth(text, levels)
-    plain = simplejson.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_parse_float)
-    _refuse_bad_text(plain)
+    plain = _decoder.decode(text)
+    # In ASCII only an escape can say what is refused, and raw control characters were refused by the parser.
+    if not text.isascii() or ("\\" in text and any(escape in text for escape in _BAD_ESCAPES)):
+        _refuse_bad_text(plain)
     return plain
 
 

@@ -1,0 +1,1 @@
+"""Deferred calls beside other queues for Django and Python, and their arguments beside pickle, in one run."""

@@ -1,0 +1,13 @@
+"""The function as a task of django-tasks, which is found by its name in this module."""
+
+from __future__ import annotations
+
+from django_tasks import task
+
+from benchmarks.deferred.work import noop
+
+
+@task()
+def call(number: int, address: str) -> None:
+    """Say that it ran."""
+    noop(number, address)
