@@ -40,7 +40,7 @@ demo-cloud: setup ## The same on the backend for Cloud Tasks, while server, rela
 serve: setup ## Run the example site with its data, to look at (admin / admin)
 	@$(PY) -m examples.serve $(ARGS)
 
-test: setup ## Run the tests on this interpreter
+test: setup $(if $(filter 1,$(SOC_TASKS_REQUIRE_ALL)),emulator) ## Run the tests on this interpreter
 	$(PY) -m pytest $(ARGS)
 
 databases: setup ## Run the tests of state, backends, logic and views on PostgreSQL and on MariaDB
