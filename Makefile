@@ -13,6 +13,11 @@ PY := $(VENV)/bin/python
 # Made anew when pyproject.toml changes.
 STAMP := $(VENV)/.installed
 
+# What asks the database nothing, or nothing that databases do in ways of their own.
+ALIKE := $(addprefix logic/test_,arguments.py arguments_arriving.py calls_at_a_glance.py codecs.py defer.py payloads.py \
+  references.py timekeeper.py urls.py) $(addprefix views/test_,access.py access_checks.py bad_input.py cloud_calls.py \
+  decorators.py deferred_bad_input.py signed_access.py token_access.py) backends/test_cloud_batches.py
+
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator demo demo-cloud serve test databases check lint format types imports docs matrix cover chaos bench bench-peers clean
 
@@ -45,7 +50,8 @@ test: setup $(if $(filter 1,$(SOC_TASKS_REQUIRE_ALL)),emulator) ## Run the tests
 
 databases: setup ## Run the tests of state, backends, logic and views on PostgreSQL and on MariaDB
 	@for vendor in postgresql mariadb; do echo "== on $$vendor"; \
-	  $(PY) -m tests.servers $$vendor $(PY) -m pytest -q tests/state tests/backends tests/logic tests/views $(ARGS) || exit 1; done
+	  $(PY) -m tests.servers $$vendor $(PY) -m pytest -q tests/state tests/backends tests/logic tests/views \
+	  $(addprefix --ignore=tests/,$(ALIKE)) $(ARGS) || exit 1; done
 
 check: lint types imports docs test databases ## Everything that CI runs: lint, types, import rules, links, tests
 
