@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
+from http import HTTPStatus
 from typing import Any
 
 from django.core import signals
@@ -49,9 +50,8 @@ class TaskFailedError(Exception):
         self, task_name: str, status_code: int, original_exception: BaseException | None = None, path: str = ""
     ) -> None:
         where = f" ({path})" if path else ""
-        super().__init__(
-            f"Task {task_name}{where} failed: its view answered with {status_code} ({original_exception!r})."
-        )
+        how = f"{original_exception!r}, answered with {status_code}" if original_exception else f"status {status_code}"
+        super().__init__(f"Task {task_name}{where} failed{' for good' if status_code == HTTPStatus.OK else ''}: {how}.")
         self.task_name = task_name
         self.status_code = status_code
         self.original_exception = original_exception

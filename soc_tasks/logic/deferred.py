@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -124,8 +125,7 @@ def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
         raise ConfigurationError(
             f"_using={options['_using']!r} is no alias of DATABASES; known are {', '.join(connections)}."
         )
-    if isinstance(options["_retry_options"], Mapping):
-        options["_retry_options"] = RetryOptions(**options["_retry_options"])
+    options["_retry_options"] = _read_retry(options["_retry_options"])
     if options["_countdown"] == 0 and options["_countdown"] is not False:
         # As in djangae: it does not go before the eta.
         options["_countdown"] = None
@@ -135,9 +135,23 @@ def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _read_retry(given: Any) -> RetryOptions | None:
+    known = [field.name for field in dataclasses.fields(RetryOptions)]
+    if isinstance(given, Mapping):
+        if unknown := sorted(map(repr, given.keys() - set(known))):
+            raise TypeError(f"_retry_options has no {', '.join(unknown)}; it knows {', '.join(known)}.")
+        return RetryOptions(**given)
+    if given is not None and not isinstance(given, RetryOptions):
+        raise TypeError(f"_retry_options must be RetryOptions(…) or a dict of {', '.join(known)}, not {given!r:.100}.")
+    return given
+
+
 def _check_function(function: Any) -> None:
     if not callable(function):
-        raise TypeError(f"defer() takes a function first, not {function!r:.200}.")
+        raise TypeError(
+            f"defer() takes a function first, not {function!r:.200}. Pass it without calling it: defer(f, 1), not "
+            "defer(f(1))."
+        )
     while isinstance(function, partial):
         function = function.func
     if iscoroutinefunction(function):

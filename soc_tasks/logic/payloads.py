@@ -295,7 +295,8 @@ def _unpack_map(items: list[Any], depth: int, more: Extension) -> dict[Any, Any]
 def _decode_own(tag: str, inner: Any) -> Any:
     decode = _codec_decoders.get(tag)
     if decode is None:
-        raise UnknownNameError(f"No codec is registered for {tag.removeprefix(_CODEC):.200}.")
+        name = tag.removeprefix(_CODEC)
+        raise UnknownNameError(f"No codec is registered for {name:.200}; do that in AppConfig.ready.")
     try:
         return decode(inner)
     except Exception as error:

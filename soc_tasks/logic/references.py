@@ -101,6 +101,11 @@ def find(name: str) -> Any:
         raise UnknownNameError(f"There is no module {module} here, which {inner} is in.") from error
     found = _find_in(home, inner)
     if found is None:
+        if inner in vars(home):
+            raise UnknownNameError(
+                f"{module}.{inner} is another name of something else here; define a function of that name that calls "
+                "it."
+            )
         raise UnknownNameError(f"There is no {inner} in the module {module} here.")
     return found
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from soc_tasks.backends.cloud_tasks.queues import QueueService, connect
 from soc_tasks.conf import find_url_problem
+from soc_tasks.engine.server.dispatch import listens
 from soc_tasks.engine.stopping import stopping
 from soc_tasks.errors import ConfigurationError
 from soc_tasks.sandbox.children import LOOK, Child, start_server
@@ -56,7 +57,7 @@ def run(options: Options, tell: Callable[[str], None]) -> None:
     for name, url in options.services.items():
         if problem := find_url_problem(url):
             raise ConfigurationError(f"The URL of the service {name!r} cannot be {url!r}: {problem}.")
-    url = f"http://{HOST}:{_check_port(options.port)}"
+    port = _check_port(options.port)
     lock = threading.Lock()
 
     def say(line: str) -> None:
@@ -68,14 +69,17 @@ def run(options: Options, tell: Callable[[str], None]) -> None:
             Path(f"{options.database}{suffix}").unlink(missing_ok=True)
     with stopping() as stop:
         try:
-            _work(options, url, stop, say)
+            _work(options, port, stop, say)
         except ConfigurationError:
             # What ends on the way, when all is to end, is not to blame.
             if not stop.is_set():
                 raise
 
 
-def _work(options: Options, url: str, stop: threading.Event, say: Callable[[str], None]) -> None:
+def _work(options: Options, port: int, stop: threading.Event, say: Callable[[str], None]) -> None:
+    address = f"{HOST}:{port}"
+    url = f"http://{address}"
+
     def tell_of(name: str, line: str) -> None:
         say(f"{name:6} | {line}")
 
@@ -83,7 +87,8 @@ def _work(options: Options, url: str, stop: threading.Event, say: Callable[[str]
     with ExitStack() as others, ExitStack() as first:
         server = start_server(
             first,
-            ("--database", str(options.database)),
+            # What waits from the last time is not to meet a site that is still starting.
+            ("--database", str(options.database), "--after", address),
             lambda: stop.wait(LOOK),
             port=options.server_port,
             tell=tell_of,
@@ -92,7 +97,6 @@ def _work(options: Options, url: str, stop: threading.Event, say: Callable[[str]
             service = QueueService(client)
             service.apply(service.plan())
         environment = make_environment(server.host, url=url, issuer=server.issuer, services=options.services)
-        address = url.removeprefix("http://")
         children = [server.child]
         for name, arguments in (
             ("relay", ("tasks", "relay", "--every", f"{options.every:g}")),
@@ -105,7 +109,7 @@ def _work(options: Options, url: str, stop: threading.Event, say: Callable[[str]
             for child in children:
                 if child.has_ended():
                     raise ConfigurationError(f"{child.describe_end()}\nEverything else was stopped.")
-            if not ready and _answers(address):
+            if not ready and listens(HOST, port):
                 ready = True
                 say(
                     f"soc_tasks sandbox ready: site={url} TASKS_EMULATOR_HOST={server.host} keys={server.certs_url} "
@@ -127,12 +131,3 @@ def _check_port(port: int) -> int:
         except OSError as error:
             raise ConfigurationError(f"The site cannot listen on {HOST}:{port}: {error}. Name another port.") from error
         return int(probe.getsockname()[1])
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.partition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True

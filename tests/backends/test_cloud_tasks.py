@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 from django.db import transaction
+from google.auth.exceptions import DefaultCredentialsError
 
 from soc_tasks import startTask, startTasks
 from soc_tasks.backends.base import MAX_TASK_BYTES
@@ -130,6 +131,17 @@ def test_settings_that_are_missing_are_named(backend, fake, settings, monkeypatc
     monkeypatch.delenv("TASKS_EMULATOR_HOST")
     with pytest.raises(ConfigurationError, match="CLOUD_TASKS_LOCATION"):
         startTask("/tasks/behave/")
+
+
+def test_without_credentials_it_says_where_they_come_from(settings, monkeypatch):
+    def default(*args, **kwargs):
+        raise DefaultCredentialsError("nowhere")
+
+    settings.SOC_TASKS = {"BACKEND": "cloud_tasks"}
+    monkeypatch.delenv("TASKS_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr("google.auth.default", default)
+    with pytest.raises(ConfigurationError, match=r"application-default login.*tasks sandbox"):
+        service_module.open_channel()
 
 
 # What the service answers.

@@ -243,7 +243,7 @@ def test_an_option_that_there_is_not_is_refused(memory_backend, options):
         ({"_name": "a b"}, ValueError),
         ({"_name": 5}, ValueError),
         ({"_name": "x" * 501}, ValueError),
-        ({"_retry_options": 5}, ValueError),
+        ({"_retry_options": 5}, TypeError),
         ({"_retry_options": {"max_attempts": "x"}}, ValueError),
         ({"_retry_options": {"attempts": 5}}, TypeError),
         ({"_headers": 5}, ValueError),

@@ -95,6 +95,13 @@ def test_failed_finds_what_matches(letters, monkeypatch):
     assert [letter.id for letter in get_state().list_dead_letters()] == [letters["two"]]
 
 
+@pytest.mark.parametrize("action", ["--retry", "--discard"])
+def test_failed_does_not_take_an_unset_variable_for_all(letters, action):
+    with pytest.raises(CommandError, match="needs some text"):
+        tasks("failed", "--matching", "", action)
+    assert len(get_state().list_dead_letters()) == 2
+
+
 def test_failed_names_functions_and_discards_their_arguments(task_queues):
     defer(functions.refuse, os.urandom(2_000_000).hex())
     task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.DO_NOTHING)

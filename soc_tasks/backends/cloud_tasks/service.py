@@ -17,6 +17,7 @@ from typing import Any, Final
 from soc_tasks.backends.cloud_tasks.batches import FEWEST, Batches
 from soc_tasks.backends.cloud_tasks.errors import AGAIN, ServiceError
 from soc_tasks.backends.cloud_tasks.wire import messages, route
+from soc_tasks.errors import ConfigurationError
 
 #: Seconds for one try (the client library's default), and for all tries of a call.
 TRY_SECONDS: Final = 20.0
@@ -129,14 +130,25 @@ def _may_pass(result: Result) -> bool:
 
 
 def open_channel() -> Any:
-    """Return a new channel: to the service, or to the server that `TASKS_EMULATOR_HOST` names."""
+    """Return a new channel: to the service, or to the server that `TASKS_EMULATOR_HOST` names.
+
+    Raises:
+        ConfigurationError: there are no credentials.
+    """
     if host := os.environ.get(EMULATOR_VARIABLE):
         import grpc
 
         return grpc.insecure_channel(host)
+    from google.auth.exceptions import DefaultCredentialsError
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-    return CloudTasksGrpcTransport().grpc_channel
+    try:
+        return CloudTasksGrpcTransport().grpc_channel
+    except DefaultCredentialsError as error:
+        raise ConfigurationError(
+            "There are no credentials for Google Cloud: run `gcloud auth application-default login`; or on your own "
+            f"machine use `manage.py tasks sandbox`, or set {EMULATOR_VARIABLE}."
+        ) from error
 
 
 _lock = threading.Lock()

@@ -63,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long attempts may take to end when the server is stopped (default: %(default)s)",
     )
     parser.add_argument(
+        "--after",
+        metavar="HOST:PORT",
+        help="attempt nothing before somebody listens there: the site, which starts as well",
+    )
+    parser.add_argument(
         "--until-eof", action="store_true", help="stop also when standard input ends, as it does with who started this"
     )
 
@@ -113,7 +118,18 @@ def read_options(given: dict[str, Any], alias: str, key: str | None) -> Any:
         http_tokens=given["tokens_over_http"],
         grace=given["grace"],
         until_eof=given["until_eof"],
+        after=_read_address(given["after"]),
     )
+
+
+def _read_address(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    try:
+        return host, _port(port)
+    except ValueError as error:
+        raise ConfigurationError(f"--after takes a host and a port, as in 127.0.0.1:8000, not {text!r}.") from error
 
 
 def _port(text: str) -> int:

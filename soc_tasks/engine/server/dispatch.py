@@ -8,6 +8,7 @@ body of the answer mean nothing, but for `Retry-After` beside 429 and 503.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -30,6 +31,15 @@ NO_CONNECTION: Final = 502
 HOSTS: Final = 64
 #: Seconds between log lines about one host.
 QUIET: Final = 10.0
+
+
+def listens(host: str, port: int) -> bool:
+    """Tell whether somebody takes connections at an address."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 class Start:
@@ -81,12 +91,20 @@ class ServedDispatcher:
         clock: tells when attempts begin.
         tokens: makes tokens.
         services: base URLs of App Engine services by name; "default" is where all others go.
+        after: host and port where somebody has to listen before anything is attempted.
     """
 
     #: Seconds beyond its deadline in which an attempt ends by itself: its socket keeps the time.
     patience: Final = 1.0
 
-    def __init__(self, queues: Queues, clock: Clock, tokens: Tokens, services: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        queues: Queues,
+        clock: Clock,
+        tokens: Tokens,
+        services: Mapping[str, str],
+        after: tuple[str, int] | None = None,
+    ) -> None:
         import urllib3
 
         from soc_tasks.engine import wire
@@ -95,6 +113,8 @@ class ServedDispatcher:
         self._clock = clock
         self._tokens = tokens
         self._services = dict(services)
+        #: Where somebody has to listen first.
+        self._after = after
         self._manager = wire.make_manager(HOSTS)
         self._wire = wire
         self._urllib3: Any = urllib3
@@ -113,6 +133,11 @@ class ServedDispatcher:
 
     def __call__(self, task: Task, delivery: Delivery) -> Answer:
         """Make the call and return its answer."""
+        after = self._after
+        if after is not None and not listens(*after):
+            # No attempt: it comes again in a moment.
+            return Answer(status=NO_CONNECTION, outcome="busy")
+        self._after = None
         key, began = (task.queue, task.name), self._clock.now()
         self._under_way[key] = began
         for start in self._expected.get(key, ()):

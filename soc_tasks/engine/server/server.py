@@ -56,6 +56,7 @@ class Options:
         grace: seconds that attempts get to end when the server is stopped.
         upkeep: whether the database is a site's, whose upkeep its workers do.
         until_eof: whether to stop when standard input ends.
+        after: host and port where somebody has to listen before anything is attempted; None: nothing is waited for.
     """
 
     alias: str
@@ -73,6 +74,7 @@ class Options:
     grace: float = 10.0
     upkeep: bool = False
     until_eof: bool = False
+    after: tuple[str, int] | None = None
 
 
 class Server:
@@ -129,7 +131,7 @@ class Server:
         self.keys_port = keys.port
         base = f"http://{show_host(options.host)}:{keys.port}"
         tokens = Tokens(options.issuer or base, options.key)
-        dispatcher = ServedDispatcher(self.queues, self.store.clock, tokens, options.services)
+        dispatcher = ServedDispatcher(self.queues, self.store.clock, tokens, options.services, options.after)
         self._listen(options, dispatcher)
         ready = threading.Event()
         worker = Worker(

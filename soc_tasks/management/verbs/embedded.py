@@ -26,7 +26,9 @@ def open_backend() -> EmbeddedBackend:
         backend = get_backend()
         if not isinstance(backend, EmbeddedBackend):
             raise CommandError(
-                f'This verb works on the embedded engine, and SOC_TASKS["BACKEND"] is {get_settings().backend!r}.'
+                f'This verb works on the embedded engine, and SOC_TASKS["BACKEND"] is {get_settings().backend!r}. '
+                "Tasks on Google Cloud Tasks are shown and steered by `gcloud tasks`; on your own machine "
+                "`manage.py tasks sandbox` runs them."
             )
         ready = backend.store.is_ready()
     except (SocTasksError, Error) as error:

@@ -32,8 +32,10 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     """List, retry or discard.
 
     Raises:
-        CommandError: an id is unknown.
+        CommandError: an id is unknown, or there is nothing to look for.
     """
+    if options["matching"] == "":
+        raise CommandError("--matching needs some text; leave it out to work on all.")
     letters = _select(options)
     if options["retry"]:
         for letter in letters:

@@ -20,6 +20,8 @@ def add_arguments(parser: CommandParser) -> None:
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     """Print a line for each task."""
+    from soc_tasks.logic.envelopes import read_function
+
     backend, queue, limit = open_backend(), options["queue"], max(1, options["limit"])
     if queue is not None:
         check_queue(backend, queue)
@@ -35,10 +37,10 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
             record.due.isoformat(sep=" ", timespec="seconds"),
             record.attempts,
             "-" if record.status is None else record.status,
-            record.task.path,
+            read_function(record.task.body) or record.task.path,
         )
         for record in records
     ]
-    write_table(command, ("queue", "name", "state", "due", "attempts", "status", "path"), rows)
+    write_table(command, ("queue", "name", "state", "due", "attempts", "status", "path or function"), rows)
     if len(records) == limit:
         command.stdout.write(f"(the first {limit}; more with --limit)")

@@ -20,6 +20,8 @@ def add_arguments(parser: CommandParser) -> None:
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     """Print a line for each property."""
+    from soc_tasks.logic.envelopes import read_function
+
     queue, name = options["queue"], options["name"]
     record = open_backend().get_task(queue, name)
     if record is None:
@@ -31,6 +33,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         "state": record.state,
         **({} if record.unknown is None else {"unknown since": _explain(record.unknown)}),
         "path": task.path,
+        **({} if (function := read_function(task.body)) is None else {"function": function}),
         "created": task.created.isoformat(sep=" "),
         "due": record.due.isoformat(sep=" "),
         "attempts": record.attempts,

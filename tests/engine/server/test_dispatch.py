@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from urllib.request import urlopen
 
@@ -20,6 +21,7 @@ from tests.engine.running import until
 from tests.engine.server.clients import make_client
 from tests.engine.server.conftest import PARENT
 from tests.engine.server.test_end_to_end import is_gone
+from tests.live import PATIENCE
 
 LATER = {"min_backoff": "60s", "max_backoff": "60s"}
 APP_ENGINE_AGENT = "AppEngine-Google; (+http://code.google.com/appengine)"
@@ -216,6 +218,38 @@ def test_nobody_there(client, queue):
     until(lambda: client.get_task(name=task.name).last_attempt.response_status.code == 14)
     shown = client.get_task(name=task.name)
     assert (shown.dispatch_count, shown.response_count) == (1, 0)
+
+
+def test_nothing_is_attempted_before_the_site_listens(serve, target, monkeypatch):
+    """What waits from the last time does not use up its attempts while the site is starting."""
+    asked, there = threading.Semaphore(0), threading.Event()
+
+    def listens(host, port):
+        assert (host, port) == ("127.0.0.1", 8000)
+        asked.release()
+        return there.is_set()
+
+    monkeypatch.setattr(dispatch, "listens", listens)
+    with serve(after=("127.0.0.1", 8000)) as server, make_client(server.port) as client:
+        queue = client.create_queue(parent=PARENT, queue={"name": f"{PARENT}/queues/quick"}).name
+        name = client.create_task(
+            parent=queue, task={"http_request": {"url": target.url}, "retry_config": {"max_attempts": 1}}
+        ).name
+        for _ in range(3):
+            assert asked.acquire(timeout=PATIENCE)
+        assert target.requests == []
+        assert client.get_task(name=name).dispatch_count == 0
+        there.set()
+        target.take()
+        until(lambda: is_gone(client, name))
+
+
+def test_who_listens():
+    with socket.socket() as site:
+        site.bind(("127.0.0.1", 0))
+        assert not dispatch.listens(*site.getsockname())
+        site.listen()
+        assert dispatch.listens(*site.getsockname())
 
 
 def test_methods(client, target, queue):
