@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from soc_tasks.errors import SocTasksError
-from soc_tasks.logic.runs import enqueue_slice
+from soc_tasks.logic.runs import enqueue_slice, is_last
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
 
@@ -59,7 +59,9 @@ class Iteration:
         self.failed = 0
         self.done = sum(shard.done for shard in shards)
         self.shards = [
-            ShardView(**{name: getattr(shard, name) for name in ShardView.__dataclass_fields__}) for shard in shards
+            ShardView(**{name: getattr(shard, name) for name in ShardView.__dataclass_fields__})
+            for shard in shards
+            if not is_last(record, shard)
         ]
 
     def __repr__(self) -> str:

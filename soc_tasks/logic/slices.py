@@ -23,9 +23,10 @@ from typing import Any, Final
 from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
+from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.heartbeats import keep_lease
 from soc_tasks.logic.plans import Plan, Source, make_source
-from soc_tasks.logic.runs import enqueue_slice, finish_shard
+from soc_tasks.logic.runs import end_run, enqueue_slice, finish_shard, is_last
 from soc_tasks.meta import Inherited, SliceMessage
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
@@ -41,6 +42,8 @@ FIRST_PAUSE: Final = 0.01
 
 #: Runs the view on one batch: entities, context (editable).
 Process = Callable[[list[Any], dict[str, Any]], None]
+#: Runs `finalize`, with the original context.
+Finalize = Callable[[dict[str, Any]], None]
 
 
 class EarlySliceError(Exception):
@@ -55,49 +58,24 @@ class HandedOverError(Exception):
     """A batch failed after others had succeeded: the next slice goes on from there."""
 
 
-@dataclass(slots=True)
-class Budget:
-    """When a slice hands over.
-
-    Args:
-        seconds: time that it may use.
-        stopping: whether the worker wants to end.
-        started: when it began (monotonic).
-        deadline: when the queue gives the delivery up (monotonic).
-    """
-
-    seconds: float
-    stopping: Callable[[], bool]
-    started: float
-    deadline: float
-
-    @classmethod
-    def for_delivery(cls, plan: Plan, deadline: float, stopping: Callable[[], bool]) -> Budget:
-        """Return the budget of a delivery that must be answered by `deadline` (monotonic)."""
-        now = time.monotonic()
-        wanted = plan.time_limit if plan.time_limit is not None else get_settings().effective_slice_seconds
-        # A tenth is kept back for the batch that is running when the time is up.
-        return cls(
-            seconds=min(wanted, max(0.0, 0.9 * (deadline - now))), stopping=stopping, started=now, deadline=deadline
-        )
-
-    def is_used_up(self) -> bool:
-        """Tell whether the slice should hand over now."""
-        return self.stopping() or time.monotonic() - self.started >= self.seconds
-
-
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One batch that was fetched, and the key of what comes after it."""
+    """One batch that was fetched, and the key of what comes after it; or, with no entities, `finalize`."""
 
     entities: list[Any]
     next_key: str | None
+    finalizes: bool = False
 
 
 def run_slice(
-    message: SliceMessage, plan: Plan, process: Process, budget: Budget, is_fatal: Callable[[Exception], bool]
+    message: SliceMessage,
+    plan: Plan,
+    process: Process,
+    budget: Budget,
+    is_fatal: Callable[[Exception], bool],
+    finalize: Finalize | None = None,
 ) -> bool:
-    """Run batches of a shard until the time is used up or nothing is left.
+    """Run batches of a shard until the time is used up or nothing is left; or `finalize`, behind the same fence.
 
     Args:
         message: which slice this delivery is.
@@ -105,6 +83,7 @@ def run_slice(
         process: runs the view on a batch.
         budget: when to hand over.
         is_fatal: tells exceptions of the view that end the shard.
+        finalize: runs what comes after all shards, where it is a function.
 
     Returns:
         Whether it did anything; False for a delivery that is out of date.
@@ -116,7 +95,7 @@ def run_slice(
         HandedOverError: a batch failed after progress; its cause is the view's exception.
         Exception: what the view raised, where the slice made no progress.
     """
-    run = _AtomicRun(message, plan, process, budget) if plan.atomic else _LeasedRun(message, plan, process, budget)
+    run = (_AtomicRun if plan.atomic else _LeasedRun)(message, plan, process, budget, finalize)
     try:
         return run.run()
     except (ShardBusyError, EarlySliceError):
@@ -135,10 +114,13 @@ def run_slice(
 class _Run:
     """What both ways have in common."""
 
-    def __init__(self, message: SliceMessage, plan: Plan, process: Process, budget: Budget) -> None:
+    def __init__(
+        self, message: SliceMessage, plan: Plan, process: Process, budget: Budget, finalize: Finalize | None
+    ) -> None:
         self.message = message
         self.plan = plan
         self.process = process
+        self.finalize = finalize
         self.budget = budget
         self.progressed = False
         self.state = get_state()
@@ -165,6 +147,8 @@ class _Run:
 
     def fetch(self, shard: ShardRecord, iteration: IterationRecord) -> _Step:
         """Fetch the batch at the cursor."""
+        if is_last(iteration, shard):
+            return _Step([], None, finalizes=True)
         if self.source is None:
             # The original context: edits of the view must not change what is iterated over.
             self.source = make_source(self.plan, payloads.loads(iteration.options["context"]))
@@ -176,16 +160,21 @@ class _Run:
 
     def call(self, step: _Step, shard: ShardRecord) -> str:
         """Run the view on a batch (an empty one needs none), and return the context as the view left it."""
-        if not step.entities:
+        if not step.entities and not step.finalizes:
             return shard.context
         context = payloads.loads(shard.context)
         try:
-            self.process(step.entities, context)
+            if not step.finalizes:
+                self.process(step.entities, context)
+            elif self.finalize is not None:
+                self.finalize(context)
         except DoNotRepeatException:
             self.repeats = False
         except Exception as error:
             self.failure = error
             raise
+        if step.finalizes:
+            return shard.context
         try:
             return payloads.dumps(context, "context")
         except PayloadError as error:
@@ -206,7 +195,7 @@ class _Run:
         if step.next_key is None:
             shard.status, shard.owner, shard.until = "done", "", None
             self.state.save_shard(shard)
-            finish_shard(iteration, self.plan)
+            (end_run if step.finalizes else finish_shard)(iteration, self.plan)
             return False
         if iteration.status != "running" or shard.epoch != self.message.epoch:
             shard.owner, shard.until = "", None
@@ -290,8 +279,10 @@ class _AtomicRun(_Run):
 class _LeasedRun(_Run):
     """Lease, work, advance."""
 
-    def __init__(self, message: SliceMessage, plan: Plan, process: Process, budget: Budget) -> None:
-        super().__init__(message, plan, process, budget)
+    def __init__(
+        self, message: SliceMessage, plan: Plan, process: Process, budget: Budget, finalize: Finalize | None
+    ) -> None:
+        super().__init__(message, plan, process, budget, finalize)
         self.owner = uuid.uuid4().hex
 
     def run(self) -> bool:

@@ -180,6 +180,10 @@ class BaseState(ABC):
         """Keep a new iteration; False where one of this id exists."""
 
     @abstractmethod
+    def add_shard(self, shard: ShardRecord) -> None:
+        """Keep one more shard of an iteration, in the open transaction; it does not count as unfinished."""
+
+    @abstractmethod
     def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
         """Return one iteration; `lock` holds it until the transaction ends."""
 

@@ -41,6 +41,11 @@ def _read_shard(row: ShardRow) -> ShardRecord:
     return ShardRecord(iteration=row.iteration_id, index=row.index, **values)
 
 
+def _make_row(shard: ShardRecord) -> ShardRow:
+    values = {name: getattr(shard, name) for name in _SHARD_CHANGES}
+    return ShardRow(iteration_id=shard.iteration, index=shard.index, **values)
+
+
 def _read_iteration(row: IterationRow) -> IterationRecord:
     return IterationRecord(
         id=row.id,
@@ -178,13 +183,12 @@ class DjangoState(DjangoOutbox, BaseState):
         with self.atomic():
             if not insert_or_ignore(row, self.alias):
                 return False
-            ShardRow.objects.using(self.alias).bulk_create(
-                ShardRow(
-                    iteration_id=shard.iteration, **{n: getattr(shard, n) for n in _SHARD_FIELDS if n != "iteration"}
-                )
-                for shard in shards
-            )
+            ShardRow.objects.using(self.alias).bulk_create(_make_row(shard) for shard in shards)
         return True
+
+    def add_shard(self, shard: ShardRecord) -> None:
+        """Keep one more shard."""
+        _make_row(shard).save(using=self.alias, force_insert=True)
 
     def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
         """Return one iteration."""
