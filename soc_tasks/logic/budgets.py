@@ -1,4 +1,4 @@
-"""How long one delivery of a slice works before it hands over to the next."""
+"""How long one delivery of a slice works before it hands over to the next, and where it may end within a batch."""
 
 from __future__ import annotations
 
@@ -39,3 +39,16 @@ class Budget:
     def is_used_up(self) -> bool:
         """Tell whether the slice should hand over now."""
         return self.stopping() or time.monotonic() - self.started >= self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a batch ended before its end.
+
+    Args:
+        done: how many of its entities are done, at least one.
+        error: what the next one raised; None: the time was up.
+    """
+
+    done: int
+    error: Exception | None = None

@@ -57,7 +57,8 @@ class Iteration:
         self.finished = record.finished
         self.error = record.error
         self.failed = 0
-        self.done = sum(shard.done for shard in shards)
+        # The shards may be gone, all but a summary.
+        self.done: int = record.options.get("done", sum(shard.done for shard in shards))
         self.shards = [
             ShardView(**{name: getattr(shard, name) for name in ShardView.__dataclass_fields__})
             for shard in shards
@@ -109,6 +110,8 @@ class Iteration:
     def rate(self) -> float:
         """Entities a second, from the beginning to the last progress."""
         moments = [shard.progressed_at for shard in self.shards if shard.progressed_at is not None]
+        if not self.shards and self.finished is not None:
+            moments = [self.finished]
         if not moments or self.created is None:
             return 0.0
         return self.done / max((max(moments) - self.created).total_seconds(), 1e-3)
@@ -153,4 +156,7 @@ class Iteration:
                 record.status = status
                 record.finished = datetime.now(UTC) if status == "cancelled" else None
                 state.save_iteration(record)
+                if status == "cancelled":
+                    # What a deferred iteration needs is needed no more.
+                    state.clear_payloads([self.id])
         return self.refresh()

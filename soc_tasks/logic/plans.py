@@ -38,6 +38,8 @@ class Plan:
         shards: into how many ranges of keys the entities are divided, at most.
         key_ranges_getter: makes these ranges; None: by the type of the order field.
         finalize: what follows when all is done: the name of a URL pattern, a task view, or a function.
+        is_kept: whether the plan itself is kept in the state, under the iteration's id, to be cleared at its end.
+        drops_shards: whether the records of the shards are dropped at the end.
     """
 
     logic: Any = None
@@ -52,6 +54,8 @@ class Plan:
     shards: int = 1
     key_ranges_getter: Getter | None = None
     finalize: Any = None
+    is_kept: bool = False
+    drops_shards: bool = False
 
     @property
     def finalizes_itself(self) -> bool:

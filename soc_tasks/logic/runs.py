@@ -209,6 +209,12 @@ def end_run(iteration: IterationRecord, plan: Plan) -> None:
         _submit([_make_finalize(now, plan)])
     now.status, now.finished = "succeeded", datetime.now(UTC)
     state.save_iteration(now)
+    if plan.is_kept:
+        state.clear_payloads([now.id])
+    if plan.drops_shards:
+        now.options["done"] = sum(shard.done for shard in state.list_shards(now.id))
+        state.save_options(now)
+        state.drop_shards(now.id)
     if plan.repeat_in is not None and now.options.get("repeats", True):
         _repeat(now, plan.repeat_in)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import simplejson
 from django.db import OperationalError, connections, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from soc_tasks.conf import get_settings
 from soc_tasks.engine.clock import from_micros
@@ -190,6 +190,10 @@ class DjangoState(DjangoOutbox, BaseState):
         """Keep one more shard."""
         _make_row(shard).save(using=self.alias, force_insert=True)
 
+    def drop_shards(self, iteration_id: str) -> None:
+        """Delete all shards of an iteration."""
+        ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).delete()
+
     def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
         """Return one iteration."""
         rows = IterationRow.objects.using(self.alias).filter(pk=iteration_id)
@@ -297,7 +301,11 @@ class DjangoState(DjangoOutbox, BaseState):
         old: list[Any] = [
             DeadLetterRow.objects.using(self.alias).filter(created__lt=before),
             IterationRow.objects.using(self.alias).filter(finished__lt=before),
-            PayloadRow.objects.using(self.alias).filter(until__lt=datetime.now(UTC)),
+            PayloadRow.objects.using(self.alias).filter(
+                # A deferred iteration may be paused for long.
+                ~Exists(IterationRow.objects.filter(pk=OuterRef("pk"))),
+                until__lt=datetime.now(UTC),
+            ),
         ]
         old += [ReceiptRow.objects.using(alias).filter(created__lt=before) for alias in self.outbox_aliases()]
         gone = 0

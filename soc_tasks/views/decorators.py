@@ -14,13 +14,11 @@ from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostErro
 
 from soc_tasks.errors import NotSupportedError
 from soc_tasks.logic.batches import MAX_BATCH_SIZE, is_logic
-from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.finalizing import call_finalize, check_finalize
 from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.runs import start_run
 from soc_tasks.logic.sharding import check_shard_count
-from soc_tasks.logic.slices import Finalize, Process, run_slice
 from soc_tasks.logic.tasks import MAX_DELAY
 from soc_tasks.logic.urls import OPTIONS_ATTRIBUTE, ViewOptions, name_view
 from soc_tasks.meta import Inherited
@@ -30,6 +28,7 @@ from soc_tasks.views.access import as_check, find_delivery, from_queue, plain_in
 from soc_tasks.views.intake import BadInputError, Call, quoted_script_name, read_call, refuse
 from soc_tasks.views.responses import Outcome
 from soc_tasks.views.running import bury, bury_overdue, call_view, run, run_once
+from soc_tasks.views.slicing import deliver, make_budget
 from soc_tasks.views.starting import start_from_outside
 
 View = Callable[..., Any]
@@ -223,28 +222,8 @@ def _slice(
     def finalize(context: dict[str, Any]) -> None:
         call_finalize(plan.finalize, {**kwargs, "context": context})
 
-    return work_slice(call, plan, process, finalize if plan.finalizes_itself else None)
-
-
-def work_slice(call: Call, plan: Plan, process: Process, finalize: Finalize | None) -> Callable[[], Outcome]:
-    """Return the work of a slice.
-
-    Args:
-        call: its delivery.
-        plan: what is iterated over.
-        process: runs the view on a batch.
-        finalize: runs what comes after all shards, where it is a function.
-    """
-    message = call.meta.slice
-    assert message is not None  # the caller looked
-
     def work() -> Outcome:
-        stopping = call.delivery.stopping if call.delivery is not None else lambda: False
-        budget = Budget.for_delivery(plan, call.info.deadline, stopping)
-        ran = run_slice(
-            message, plan, process, budget, lambda error: responses.judge_error(error) is responses.DEAD, finalize
-        )
-        return responses.DONE if ran else responses.STALE
+        return deliver(call, plan, make_budget(call, plan), process, finalize if plan.finalizes_itself else None)
 
     return work
 
