@@ -68,8 +68,11 @@ def pack_queryset(queryset: QuerySet[Any], path: str, pack: Pack) -> dict[str, A
 def _compile(queryset: QuerySet[Any]) -> tuple[str, list[Any]] | None:
     """Return the query for the primary keys, with its parameters; None where no row can match."""
     connection: Any = connections[queryset.db]
+    rows = queryset.order_by()
+    # Which keys are among them stays the same, and SQLite would make the whole list to see which are there twice.
+    rows.query.distinct = False
     try:
-        sql, params = queryset.order_by().values(**{_KEY: F("pk")}).query.get_compiler(using=queryset.db).as_sql()
+        sql, params = rows.values(**{_KEY: F("pk")}).query.get_compiler(using=queryset.db).as_sql()
     except EmptyResultSet:
         # filter(pk__in=[]), or none(): there is no query for it.
         return None
