@@ -35,7 +35,8 @@ def many(db):
             [NUMBER],
         )
         cursor.execute(
-            f"INSERT INTO specimen_parcel (id, kind) SELECT 'p' || (i * 7919 %% 100003), nullif(i %% 6, 0) FROM {series}",
+            "INSERT INTO specimen_parcel (id, kind)"
+            f" SELECT 'p' || (i * 7919 %% 100003), nullif(i %% 6, 0) FROM {series}",
             [NUMBER],
         )
         cursor.execute("ANALYZE")
