@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from soc_tasks.logic.batches import ModelLogic as ModelLogic
     from soc_tasks.logic.batches import register_logic as register_logic
     from soc_tasks.logic.deferred import defer as defer
+    from soc_tasks.logic.deferred import defer_iteration_with_finalize as defer_iteration_with_finalize
+    from soc_tasks.logic.deferred import get_deferred_shard_index as get_deferred_shard_index
     from soc_tasks.logic.iterations import Iteration as Iteration
     from soc_tasks.logic.payloads import register_codec as register_codec
     from soc_tasks.logic.tasks import startTask as startTask
@@ -82,7 +84,7 @@ _MODULES = {
     "soc_tasks.logic.tasks": ("startTask", "startTasks"),
     "soc_tasks.views.responses": ("terminateTask", "repeatTask"),
     "soc_tasks.views.decorators": ("task", "iterative_task"),
-    "soc_tasks.logic.deferred": ("defer",),
+    "soc_tasks.logic.deferred": ("defer", "defer_iteration_with_finalize", "get_deferred_shard_index"),
     "soc_tasks.logic.payloads": ("register_codec",),
     "soc_tasks.logic.iterations": ("Iteration",),
     "soc_tasks.logic.batches": ("ModelLogic", "register_logic"),

@@ -19,7 +19,7 @@ ROOT = Path(soc_tasks.__file__).parent
 HOMES = {
     "logic.tasks": "startTask startTasks",
     "logic.iterations": "Iteration",
-    "logic.deferred": "defer",
+    "logic.deferred": "defer defer_iteration_with_finalize get_deferred_shard_index",
     "logic.payloads": "register_codec",
     "logic.batches": "ModelLogic register_logic",
     "logic.timekeeper": "Timekeeper",
@@ -77,6 +77,8 @@ SIGNATURES = {
     "task": "view=None, /, *, access=from_queue, atomic=False, using=None, fatal_on=(), max_attempts=None",
     "register_logic": "name, logic",
     "defer": "function, /, *args, **kwargs",
+    "defer_iteration_with_finalize": "queryset, callback, finalize, *args, **kwargs",
+    "get_deferred_shard_index": "",
     "register_codec": "kind, encode, decode",
     "has_permission": "permission",
 }

@@ -29,14 +29,16 @@ class Arguments:
 
     Args:
         related: whether instances that others have in their caches travel with them.
+        paged: whether querysets that come are read in many small parts.
     """
 
     tags: Final = frozenset(
         {"enum", "model", "queryset", "class", "function", "method", "partial", "dataclass", "namedtuple"}
     )
 
-    def __init__(self, *, related: bool = False) -> None:
+    def __init__(self, *, related: bool = False, paged: bool = False) -> None:
         self._related = related
+        self._paged = paged
         #: Instances within which others are being packed: two often have each other in their caches.
         self._open: list[Model] = []
         #: Whether what was packed holds SQL, which never travels in a message.
@@ -123,7 +125,7 @@ class Arguments:
         if tag == "model":
             return instances.unpack_instance(inner, unpack)
         if tag == "queryset":
-            return querysets.unpack_queryset(inner, unpack)
+            return querysets.unpack_queryset(inner, unpack, paged=self._paged)
         if not isinstance(inner, list):
             raise ValueError(f"what is tagged {tag!r} is none")
         if tag == "partial":

@@ -119,6 +119,17 @@ class ModelLogic:
         """
         return int(_narrow(self._queryset, filter).count())
 
+    def in_order(self, filter: Any = None, *, order: str | None = None) -> Any:
+        """Return a queryset of the entities, each once, in the order of the field; NULLs where the database has them.
+
+        Args:
+            filter: as for `getBatchOfData`.
+            order: another field than the logic's.
+        """
+        ordering = self._parse_order(order)
+        queryset = _get_seekable(_narrow(self._queryset, filter), ordering.field)
+        return queryset.order_by(*ordering.by(ordering.name))
+
     def get_key(self, entity: Any, *, order: str | None = None) -> str:
         """Return the key at which a batch begins with `entity`.
 

@@ -1,28 +1,24 @@
-"""`defer`: a function is called later, by a task."""
+"""`defer`: a function is called later, by a task. Its companion is in deferred_iterations.py."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
-from inspect import iscoroutinefunction
 from typing import Any, Final
 
 from django.db import connections
-from django.urls import NoReverseMatch
 
-from soc_tasks.backends import get_backend
 from soc_tasks.errors import ConfigurationError
 from soc_tasks.logic import envelopes
 from soc_tasks.logic.calls import Call, describe, write_call
+from soc_tasks.logic.current import current_task
+from soc_tasks.logic.deferred_iterations import defer_iteration_with_finalize
+from soc_tasks.logic.deferring import check_function, make_request, submit
 from soc_tasks.logic.tasks import build_task, refuse_event_loop
-from soc_tasks.logic.urls import find_options, resolve_target
-from soc_tasks.state import get_state
-from soc_tasks.values import RetryOptions, Task, TaskHandle, TaskRequest
+from soc_tasks.values import RetryOptions, TaskHandle
 
-#: Name of the URL pattern of the view that calls deferred functions (soc_tasks.urls).
-HANDLER: Final = "tasks_deferred_handler"
+__all__ = ["defer", "defer_iteration_with_finalize", "get_deferred_shard_index"]
 
 #: The options, with their defaults.
 _OPTIONS: Final[Mapping[str, Any]] = {
@@ -81,26 +77,14 @@ def defer(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHan
     """
     refuse_event_loop("defer")
     options = _take_options(kwargs)
-    _check_function(function)
+    check_function(function)
     call = Call(function=function, args=args, kwargs=kwargs, atomic=options["_atomic"], using=options["_using"])
     written = write_call(call, related=not options["_wipe_related_caches"])
     call.check_arguments()
     context, kept = envelopes.seal(written, describe(function), small=options["_small_task"])
-    task, handle = build_task(_make_request(context, options), options["_queue"])
-    _submit(task, kept, options["_using"])
+    task, handle = build_task(make_request(context, options), options["_queue"])
+    submit(task, kept, options["_using"])
     return handle
-
-
-def _submit(task: Task, kept: bytes | None, using: str) -> None:
-    """Queue a task, with what the state keeps for it: in one transaction, or before it where that is elsewhere."""
-    state = get_state()
-    if kept is not None:
-        with state.atomic():
-            envelopes.keep(task.start_id, kept, task.eta)
-            if using == state.alias:
-                get_backend().submit([task], using)
-                return
-    get_backend().submit([task], using)
 
 
 def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -146,42 +130,7 @@ def _read_retry(given: Any) -> RetryOptions | None:
     return given
 
 
-def _check_function(function: Any) -> None:
-    if not callable(function):
-        raise TypeError(
-            f"defer() takes a function first, not {function!r:.200}. Pass it without calling it: defer(f, 1), not "
-            "defer(f(1))."
-        )
-    while isinstance(function, partial):
-        function = function.func
-    if iscoroutinefunction(function):
-        raise TypeError(f"{describe(function)} is async, which deferred functions cannot be yet; write a plain one.")
-    if find_options(function) is not None:
-        raise TypeError(f"{describe(function)} is a task view: start it with startTask().")
-
-
-def _make_request(context: dict[str, str], options: Mapping[str, Any]) -> TaskRequest:
-    url, elsewhere = options["_url"] or HANDLER, options["_service"] is not None
-    try:
-        target = resolve_target(url, elsewhere=elsewhere)
-    except ValueError as error:
-        if url == HANDLER and isinstance(error.__cause__, NoReverseMatch):
-            raise ConfigurationError(
-                'Deferred functions need a URL: put path("_tasks/", include("soc_tasks.urls")) into the URL conf.'
-            ) from error
-        raise
-    if not elsewhere and not target.options.calls_deferred:
-        raise ValueError(f"_url={url!r} leads to another view than soc_tasks.views.deferred.deferred.")
-    return TaskRequest(
-        # Not looked up a second time.
-        url=target.path,
-        context=context,
-        countdown=options["_countdown"],
-        eta=options["_eta"],
-        name=options["_name"],
-        headers=options["_headers"],
-        service=options["_service"],
-        version=options["_version"],
-        instance=options["_instance"],
-        retry_options=options["_retry_options"],
-    )
+def get_deferred_shard_index() -> int | None:
+    """Return which shard of an iteration the callback, or view, is called for: 0 and up; None elsewhere."""
+    info = current_task.get()
+    return None if info is None else info.shard

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from soc_tasks.errors import SocTasksError
-from soc_tasks.logic.runs import enqueue_slice
+from soc_tasks.logic.runs import enqueue_slice, is_last
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
 
@@ -57,9 +57,12 @@ class Iteration:
         self.finished = record.finished
         self.error = record.error
         self.failed = 0
-        self.done = sum(shard.done for shard in shards)
+        # The shards may be gone, all but a summary.
+        self.done: int = record.options.get("done", sum(shard.done for shard in shards))
         self.shards = [
-            ShardView(**{name: getattr(shard, name) for name in ShardView.__dataclass_fields__}) for shard in shards
+            ShardView(**{name: getattr(shard, name) for name in ShardView.__dataclass_fields__})
+            for shard in shards
+            if not is_last(record, shard)
         ]
 
     def __repr__(self) -> str:
@@ -107,6 +110,8 @@ class Iteration:
     def rate(self) -> float:
         """Entities a second, from the beginning to the last progress."""
         moments = [shard.progressed_at for shard in self.shards if shard.progressed_at is not None]
+        if not self.shards and self.finished is not None:
+            moments = [self.finished]
         if not moments or self.created is None:
             return 0.0
         return self.done / max((max(moments) - self.created).total_seconds(), 1e-3)
@@ -151,4 +156,7 @@ class Iteration:
                 record.status = status
                 record.finished = datetime.now(UTC) if status == "cancelled" else None
                 state.save_iteration(record)
+                if status == "cancelled":
+                    # What a deferred iteration needs is needed no more.
+                    state.clear_payloads([self.id])
         return self.refresh()

@@ -14,6 +14,8 @@ from soc_tasks.conf import get_settings
 from soc_tasks.errors import FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.batches import ModelLogic, resolve_logic
+from soc_tasks.logic.sharding import Getter
+from soc_tasks.logic.urls import find_options
 
 #: The context keys that steer an iteration.
 CONTROL_KEYS = ("logic", "filter", "fields", "order", "start_key")
@@ -33,6 +35,11 @@ class Plan:
         using: alias of atomic; None: the logic's.
         repeat_in: seconds after which the whole iteration starts again.
         time_limit: seconds that one delivery may use.
+        shards: into how many ranges of keys the entities are divided, at most.
+        key_ranges_getter: makes these ranges; None: by the type of the order field.
+        finalize: what follows when all is done: the name of a URL pattern, a task view, or a function.
+        is_kept: whether the plan itself is kept in the state, under the iteration's id, to be cleared at its end.
+        drops_shards: whether the records of the shards are dropped at the end.
     """
 
     logic: Any = None
@@ -44,6 +51,16 @@ class Plan:
     using: str | None = None
     repeat_in: float | None = None
     time_limit: float | None = None
+    shards: int = 1
+    key_ranges_getter: Getter | None = None
+    finalize: Any = None
+    is_kept: bool = False
+    drops_shards: bool = False
+
+    @property
+    def finalizes_itself(self) -> bool:
+        """Tell whether finalize is a function, which is run as the iteration's last slice."""
+        return callable(self.finalize) and find_options(self.finalize) is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +154,24 @@ def make_source(plan: Plan, context: Mapping[str, Any]) -> Source:
     )
 
 
+def check_shards(plan: Plan, source: Source) -> None:
+    """Refuse several shards where they cannot be.
+
+    Raises:
+        ValueError: of a logic of its own, in a falling order, or from a start key on.
+    """
+    if plan.shards == 1 and plan.key_ranges_getter is None:
+        return
+    if not isinstance(source.logic, ModelLogic):
+        raise ValueError(
+            f"only models and querysets can be divided into shards, not {type(source.logic).__name__}; use shards=1"
+        )
+    if (source.order or source.logic.order_field).startswith("-"):
+        raise ValueError("shards need an order that ascends; use shards=1 for a falling one")
+    if source.start_key is not None:
+        raise ValueError("a start_key is one place to begin at, and several shards begin at several; use shards=1")
+
+
 def find_missing_index(plan: Plan) -> str | None:
     """Return which index the plan's order lacks, as a sentence, or None where that cannot be told."""
     if plan.logic is None or find_problem(plan) is not None:
@@ -153,6 +188,7 @@ def find_problem(plan: Plan) -> str | None:
         source = make_source(plan, {})
         if isinstance(source.logic, ModelLogic):
             source.logic.missing_index(plan.order)
+        check_shards(plan, source)
     except (FatalTaskError, ValueError, TypeError, LookupError) as error:
         return str(error)
     state = get_settings().database

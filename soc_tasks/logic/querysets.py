@@ -7,17 +7,22 @@ survive another release.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from django.apps import apps
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
-from django.db.models import Model, QuerySet
+from django.db.models import BooleanField, F, Func, Model, Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.db.models.query import ModelIterable
 
 from soc_tasks.errors import PayloadError
 from soc_tasks.logic.payloads import UnknownNameError
+
+#: What `packed["sql"]` says where all rows of the table are meant.
+_ALL: Final = "all"
+#: The name of the primary key in the query.
+_KEY: Final = "soc_key"
 
 Pack = Callable[[Any, str], Any]
 Unpack = Callable[[Any], Any]
@@ -40,8 +45,10 @@ def pack_queryset(queryset: QuerySet[Any], path: str, pack: Pack) -> dict[str, A
     if problem := _find_problem(queryset):
         raise PayloadError(f"{path} is {problem}, which cannot travel: pass the primary keys, or what makes it up.")
     packed: dict[str, Any] = {"model": query.get_meta().label, "using": queryset.db, "sql": None}
-    compiled = _compile(queryset)
-    if compiled is not None:
+    compiled = None if _is_whole(query) else _compile(queryset)
+    if _is_whole(query):
+        packed["sql"] = _ALL
+    elif compiled is not None:
         packed["sql"] = [compiled[0], pack(compiled[1], f"the parameters of {path}")]
     if query.order_by or not query.default_ordering:
         packed["order"] = list(query.order_by)
@@ -61,8 +68,11 @@ def pack_queryset(queryset: QuerySet[Any], path: str, pack: Pack) -> dict[str, A
 def _compile(queryset: QuerySet[Any]) -> tuple[str, list[Any]] | None:
     """Return the query for the primary keys, with its parameters; None where no row can match."""
     connection: Any = connections[queryset.db]
+    rows = queryset.order_by()
+    # Which keys are among them stays the same, and SQLite would make the whole list to see which are there twice.
+    rows.query.distinct = False
     try:
-        sql, params = queryset.order_by().values("pk").query.get_compiler(using=queryset.db).as_sql()
+        sql, params = rows.values(**{_KEY: F("pk")}).query.get_compiler(using=queryset.db).as_sql()
     except EmptyResultSet:
         # filter(pk__in=[]), or none(): there is no query for it.
         return None
@@ -70,6 +80,12 @@ def _compile(queryset: QuerySet[Any]) -> tuple[str, list[Any]] | None:
         # Its driver wraps values in types of its own: written out, they are text.
         return connection.ops.compose_sql(sql, params).replace("%", "%%"), []
     return sql, [bytes(value) if isinstance(value, memoryview) else value for value in params]
+
+
+def _is_whole(query: Any) -> bool:
+    """Tell whether a query means every row of its table."""
+    joined = [alias for alias in query.alias_map if query.alias_refcount[alias]]
+    return not query.where and len(joined) <= 1 and not query.is_empty()
 
 
 def _find_problem(queryset: QuerySet[Any]) -> str | None:
@@ -100,8 +116,36 @@ def _spell(related: dict[str, Any], prefix: str = "") -> Iterator[str]:
         yield from _spell(inner, f"{prefix}{name}__")
 
 
-def unpack_queryset(packed: Any, unpack: Unpack) -> QuerySet[Any]:
+class _IsAmong(Func):
+    """Whether a row is one of a query's, looked up row by row.
+
+    `pk IN (…)` lets a database make the whole list for each batch that is read of it. The function is NULL in place of
+    false, as no condition minds. Not EXISTS: PostgreSQL would join it, and may begin with the query.
+    """
+
+    output_field = BooleanField()
+    conditional = True
+
+    def __init__(self, key: Any, sql: str, params: tuple[Any, ...]) -> None:
+        super().__init__(key)
+        self.sql = sql
+        self.params = params
+
+    def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[Any, ...]]:  # type: ignore[override]
+        """Return the condition."""
+        key, params = compiler.compile(self.source_expressions[0])
+        name, rows = connection.ops.quote_name(_KEY), connection.ops.quote_name("soc_rows")
+        found = f"SELECT {rows}.{name} FROM ({self.sql}) {rows} WHERE {rows}.{name} = {key} LIMIT 1"
+        return f"({found}) IS NOT NULL", (*self.params, *params)
+
+
+def unpack_queryset(packed: Any, unpack: Unpack, *, paged: bool = False) -> QuerySet[Any]:
     """Return a queryset of the rows that are meant.
+
+    Args:
+        packed: what `pack_queryset` returned.
+        unpack: unpacks a value.
+        paged: whether it is read in many small parts: then no query may cost as much as the whole.
 
     Raises:
         UnknownNameError: there is no such model or alias here.
@@ -120,9 +164,10 @@ def unpack_queryset(packed: Any, unpack: Unpack) -> QuerySet[Any]:
     queryset: QuerySet[Any] = type(model._default_manager.all())(model=model, using=alias)
     if packed["sql"] is None:
         return queryset.none()
-    sql, params = packed["sql"]
-    # Compiled by Django on the other side, signed, and kept in the state.
-    queryset = queryset.filter(pk__in=RawSQL(sql, tuple(unpack(params))))  # noqa: S611
+    if packed["sql"] != _ALL:
+        # Compiled by Django on the other side, signed, and kept in the state.
+        sql, params = packed["sql"][0], tuple(unpack(packed["sql"][1]))
+        queryset = queryset.filter(_IsAmong("pk", sql, params) if paged else Q(pk__in=RawSQL(sql, params)))  # noqa: S611
     if "order" in packed:
         queryset = queryset.order_by(*packed["order"])
     if "reverse" in packed:

@@ -13,13 +13,16 @@ from soc_tasks.backends import get_backend
 from soc_tasks.conf import get_settings
 from soc_tasks.errors import ConfigurationError, FatalTaskError
 from soc_tasks.logic import payloads
+from soc_tasks.logic.batches import ModelLogic
 from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
-from soc_tasks.logic.plans import Plan, Source, make_source
+from soc_tasks.logic.plans import Plan, Source, check_shards, make_source
+from soc_tasks.logic.sharding import find_key_ranges
+from soc_tasks.logic.tasks import build_task
 from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import BusyError, IterationRecord, ShardRecord
 from soc_tasks.state.locks import is_lock_error
-from soc_tasks.values import META_HEADER, Task
+from soc_tasks.values import META_HEADER, Task, TaskRequest
 
 
 def start_run(
@@ -32,7 +35,7 @@ def start_run(
     context: Mapping[str, Any],
     inherited: Inherited,
 ) -> bool:
-    """Begin an iteration and enqueue its first slice, in one transaction.
+    """Begin an iteration and enqueue the first slice of each shard, in one transaction.
 
     Args:
         start_id: becomes the iteration's id; a second start with it is the same run.
@@ -56,24 +59,31 @@ def start_run(
     check_beginning(source)
     # A count of all would be wrong for a run that begins in the middle.
     total = _count(source) if source.start_key is None else None
+    ranges = _find_ranges(plan, source)
     record = IterationRecord(
         id=start_id,
         name=name,
+        unfinished=len(ranges),
         total=total,
         options={
             "path": path,
             "script_name": script_name,
             "inherited": inherited.as_dict(),
             "context": payloads.dumps(dict(context), "context"),
+            "shards": len(ranges),
         },
     )
-    shard = ShardRecord(iteration=start_id, index=0, context=record.options["context"])
+    _check_finalize(record, plan)
+    shards = [
+        ShardRecord(iteration=start_id, index=index, start=start, end=end, context=record.options["context"])
+        for index, (start, end) in enumerate(ranges)
+    ]
     state = get_state()
     try:
         with state.atomic():
-            if not state.create_iteration(record, [shard]):
+            if not state.create_iteration(record, shards):
                 return False
-            enqueue_slice(record, shard)
+            _submit([_make_slice(record, shard) for shard in shards])
     except Exception as error:
         if is_lock_error(error):
             raise BusyError(str(error)) from error
@@ -96,6 +106,27 @@ def _count(source: Source) -> int | None:
         return source.count()
     except FieldError as error:
         raise FatalTaskError(f"The iteration cannot start: {error}") from error
+
+
+def _find_ranges(plan: Plan, source: Source) -> list[tuple[str | None, str | None]]:
+    try:
+        check_shards(plan, source)
+        if not isinstance(source.logic, ModelLogic):
+            return [(None, None)]
+        return find_key_ranges(
+            source.logic, plan.shards, filter=source.filter, order=source.order, getter=plan.key_ranges_getter
+        )
+    except (ValueError, TypeError, FieldError) as error:
+        raise FatalTaskError(f"The iteration cannot start: {error}") from error
+
+
+def _check_finalize(iteration: IterationRecord, plan: Plan) -> None:
+    """Refuse a `finalize` that leads nowhere now, and not when all is done."""
+    try:
+        if plan.finalize is not None and not plan.finalizes_itself:
+            _make_finalize(iteration, plan)
+    except ValueError as error:
+        raise FatalTaskError(f"The iteration cannot start: its finalize {plan.finalize!r} is none: {error}") from error
 
 
 def check_one_alias(plan: Plan, source: Source) -> None:
@@ -125,6 +156,12 @@ def enqueue_slice(
         countdown: seconds to wait.
         again: whether its task seems to be lost.
     """
+    _submit([_make_slice(iteration, shard, countdown=countdown, again=again)])
+
+
+def _make_slice(
+    iteration: IterationRecord, shard: ShardRecord, *, countdown: float | None = None, again: bool = False
+) -> Task:
     message = SliceMessage(iteration=iteration.id, shard=shard.index, step=shard.step, epoch=shard.epoch)
     # One name for one slice: while its task waits or runs, there is no second one.
     name = f"{iteration.id}-{shard.index}-{shard.epoch}-{shard.step}"
@@ -134,21 +171,72 @@ def enqueue_slice(
     inherited = Inherited.from_dict(iteration.options["inherited"])
     # For the deadline and the limits of its delivery, and for a dead letter; where the queue says all, it need not.
     told = None if inherited == Inherited(queue=inherited.queue) else inherited
-    _submit(iteration, Meta(start_id=make_start_id(), slice=message, inherited=told), b"", countdown, name)
+    return _make_task(iteration, Meta(start_id=make_start_id(), slice=message, inherited=told), b"", countdown, name)
+
+
+def is_last(iteration: IterationRecord, shard: ShardRecord) -> bool:
+    """Tell whether a shard has no entities, but is what comes after all others: `finalize`, where it is a function."""
+    return shard.index >= int(iteration.options.get("shards", 1))
 
 
 def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
-    """Count a shard as done; with the last one, the iteration has succeeded."""
+    """Count a shard as done; with the last one, see to `finalize`, or to the end."""
     state = get_state()
     if state.finish_shard(iteration.id) > 0:
+        return
+    if not plan.finalizes_itself:
+        end_run(iteration, plan)
         return
     now = state.get_iteration(iteration.id, lock=True)
     if now is None or now.status == "cancelled":
         return
+    if now.status == "paused":
+        # There is nothing left to pause, as where no finalize follows.
+        now.status = "running"
+        state.save_iteration(now)
+    last = ShardRecord(iteration=now.id, index=int(now.options.get("shards", 1)), context=now.options["context"])
+    state.add_shard(last)
+    _submit([_make_slice(now, last)])
+
+
+def end_run(iteration: IterationRecord, plan: Plan) -> None:
+    """Note that an iteration has succeeded, and start what follows, in the open transaction."""
+    state = get_state()
+    now = state.get_iteration(iteration.id, lock=True)
+    if now is None or now.status == "cancelled":
+        return
+    if plan.finalize is not None and not plan.finalizes_itself:
+        _submit([_make_finalize(now, plan)])
     now.status, now.finished = "succeeded", datetime.now(UTC)
     state.save_iteration(now)
-    if plan.repeat_in is not None and iteration.options.get("repeats", True):
-        _repeat(iteration, plan.repeat_in)
+    if plan.is_kept:
+        state.clear_payloads([now.id])
+    if plan.drops_shards:
+        now.options["done"] = sum(shard.done for shard in state.list_shards(now.id))
+        state.save_options(now)
+        state.drop_shards(now.id)
+    if plan.repeat_in is not None and now.options.get("repeats", True):
+        _repeat(now, plan.repeat_in)
+
+
+def _make_finalize(iteration: IterationRecord, plan: Plan) -> Task:
+    """Return the task of a `finalize` that is a URL pattern or a view.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    inherited = Inherited.from_dict(iteration.options["inherited"])
+    request = TaskRequest(
+        url=plan.finalize,
+        context=payloads.loads(iteration.options["context"]),
+        headers=inherited.headers,
+        service=inherited.service,
+        version=inherited.version,
+        instance=inherited.instance,
+        dispatch_deadline=inherited.dispatch_deadline,
+        retry_options=inherited.retry,
+    )
+    return build_task(request, inherited.queue)[0]
 
 
 def _repeat(iteration: IterationRecord, seconds: float) -> None:
@@ -162,16 +250,20 @@ def _repeat(iteration: IterationRecord, seconds: float) -> None:
         repeat=True,
         admitted=True,
     )
-    _submit(iteration, meta, body, seconds, meta.start_id)
+    _submit([_make_task(iteration, meta, body, seconds, meta.start_id)])
 
 
-def _submit(iteration: IterationRecord, meta: Meta, body: bytes, countdown: float | None, name: str) -> None:
+def _submit(tasks: list[Task]) -> None:
+    get_backend().submit(tasks, get_state().alias or get_settings().database)
+
+
+def _make_task(iteration: IterationRecord, meta: Meta, body: bytes, countdown: float | None, name: str) -> Task:
     inherited = Inherited.from_dict(iteration.options["inherited"])
     now = get_backend().now()
     eta = now + timedelta(seconds=countdown) if countdown else None
     if eta is not None:
         meta = dataclasses.replace(meta, since=round(eta.timestamp(), 3))
-    task = Task(
+    return Task(
         queue=inherited.queue,
         name=name,
         path=iteration.options["path"],
@@ -187,4 +279,3 @@ def _submit(iteration: IterationRecord, meta: Meta, body: bytes, countdown: floa
         instance=inherited.instance,
         start_id=meta.start_id,
     )
-    get_backend().submit([task], get_state().alias or get_settings().database)

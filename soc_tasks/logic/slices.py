@@ -11,6 +11,7 @@ still stands. The owner of the lease alone decides the cursor.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import time
@@ -23,9 +24,10 @@ from typing import Any, Final
 from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
+from soc_tasks.logic.budgets import Budget, Cut
 from soc_tasks.logic.heartbeats import keep_lease
 from soc_tasks.logic.plans import Plan, Source, make_source
-from soc_tasks.logic.runs import enqueue_slice, finish_shard
+from soc_tasks.logic.runs import end_run, enqueue_slice, finish_shard, is_last
 from soc_tasks.meta import Inherited, SliceMessage
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
@@ -39,8 +41,10 @@ logger = logging.getLogger("soc_tasks")
 TRIES: Final = 6
 FIRST_PAUSE: Final = 0.01
 
-#: Runs the view on one batch: entities, context (editable).
-Process = Callable[[list[Any], dict[str, Any]], None]
+#: Runs the view on one batch: entities, context (editable). What is not atomic may end it early.
+Process = Callable[[list[Any], dict[str, Any]], Cut | None]
+#: Runs `finalize`, with the original context.
+Finalize = Callable[[dict[str, Any]], None]
 
 
 class EarlySliceError(Exception):
@@ -55,49 +59,29 @@ class HandedOverError(Exception):
     """A batch failed after others had succeeded: the next slice goes on from there."""
 
 
-@dataclass(slots=True)
-class Budget:
-    """When a slice hands over.
-
-    Args:
-        seconds: time that it may use.
-        stopping: whether the worker wants to end.
-        started: when it began (monotonic).
-        deadline: when the queue gives the delivery up (monotonic).
-    """
-
-    seconds: float
-    stopping: Callable[[], bool]
-    started: float
-    deadline: float
-
-    @classmethod
-    def for_delivery(cls, plan: Plan, deadline: float, stopping: Callable[[], bool]) -> Budget:
-        """Return the budget of a delivery that must be answered by `deadline` (monotonic)."""
-        now = time.monotonic()
-        wanted = plan.time_limit if plan.time_limit is not None else get_settings().effective_slice_seconds
-        # A tenth is kept back for the batch that is running when the time is up.
-        return cls(
-            seconds=min(wanted, max(0.0, 0.9 * (deadline - now))), stopping=stopping, started=now, deadline=deadline
-        )
-
-    def is_used_up(self) -> bool:
-        """Tell whether the slice should hand over now."""
-        return self.stopping() or time.monotonic() - self.started >= self.seconds
-
-
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One batch that was fetched, and the key of what comes after it."""
+    """One batch that was fetched, and the key of what comes after it; or, with no entities, `finalize`.
+
+    When it is done: the context as the view left it, and what came behind a cut.
+    """
 
     entities: list[Any]
     next_key: str | None
+    finalizes: bool = False
+    context: str = ""
+    error: Exception | None = None
 
 
 def run_slice(
-    message: SliceMessage, plan: Plan, process: Process, budget: Budget, is_fatal: Callable[[Exception], bool]
+    message: SliceMessage,
+    plan: Plan,
+    process: Process,
+    budget: Budget,
+    is_fatal: Callable[[Exception], bool],
+    finalize: Finalize | None = None,
 ) -> bool:
-    """Run batches of a shard until the time is used up or nothing is left.
+    """Run batches of a shard until the time is used up or nothing is left; or `finalize`, behind the same fence.
 
     Args:
         message: which slice this delivery is.
@@ -105,6 +89,7 @@ def run_slice(
         process: runs the view on a batch.
         budget: when to hand over.
         is_fatal: tells exceptions of the view that end the shard.
+        finalize: runs what comes after all shards, where it is a function.
 
     Returns:
         Whether it did anything; False for a delivery that is out of date.
@@ -116,7 +101,7 @@ def run_slice(
         HandedOverError: a batch failed after progress; its cause is the view's exception.
         Exception: what the view raised, where the slice made no progress.
     """
-    run = _AtomicRun(message, plan, process, budget) if plan.atomic else _LeasedRun(message, plan, process, budget)
+    run = (_AtomicRun if plan.atomic else _LeasedRun)(message, plan, process, budget, finalize)
     try:
         return run.run()
     except (ShardBusyError, EarlySliceError):
@@ -135,10 +120,13 @@ def run_slice(
 class _Run:
     """What both ways have in common."""
 
-    def __init__(self, message: SliceMessage, plan: Plan, process: Process, budget: Budget) -> None:
+    def __init__(
+        self, message: SliceMessage, plan: Plan, process: Process, budget: Budget, finalize: Finalize | None
+    ) -> None:
         self.message = message
         self.plan = plan
         self.process = process
+        self.finalize = finalize
         self.budget = budget
         self.progressed = False
         self.state = get_state()
@@ -165,6 +153,8 @@ class _Run:
 
     def fetch(self, shard: ShardRecord, iteration: IterationRecord) -> _Step:
         """Fetch the batch at the cursor."""
+        if is_last(iteration, shard):
+            return _Step([], None, finalizes=True)
         if self.source is None:
             # The original context: edits of the view must not change what is iterated over.
             self.source = make_source(self.plan, payloads.loads(iteration.options["context"]))
@@ -174,29 +164,43 @@ class _Run:
             raise FatalTaskError(f"The logic returned its own start_key {key!r} again; it would never end.")
         return _Step(list(entities), next_key)
 
-    def call(self, step: _Step, shard: ShardRecord) -> str:
-        """Run the view on a batch (an empty one needs none), and return the context as the view left it."""
-        if not step.entities:
-            return shard.context
+    def call(self, step: _Step, shard: ShardRecord) -> _Step:
+        """Run the view on a batch (an empty one needs none), and return what of it is done."""
+        if not step.entities and not step.finalizes:
+            return dataclasses.replace(step, context=shard.context)
+        cut: Cut | None = None
         context = payloads.loads(shard.context)
         try:
-            self.process(step.entities, context)
+            if not step.finalizes:
+                cut = self.process(step.entities, context)
+            elif self.finalize is not None:
+                self.finalize(context)
         except DoNotRepeatException:
             self.repeats = False
         except Exception as error:
             self.failure = error
             raise
+        if step.finalizes:
+            return dataclasses.replace(step, context=shard.context)
         try:
-            return payloads.dumps(context, "context")
+            step = dataclasses.replace(step, context=payloads.dumps(context, "context"))
         except PayloadError as error:
             # It would be put there again, and the batch would be done again, at each attempt.
             raise FatalTaskError(f"The view put something into its context that cannot travel: {error}") from error
+        return step if cut is None else self.cut_off(step, cut)
 
-    def advance(self, shard: ShardRecord, iteration: IterationRecord, step: _Step, context: str) -> bool:
+    def cut_off(self, step: _Step, cut: Cut) -> _Step:
+        """Return what is done of a batch that ended early; the next one begins with the first that is not."""
+        assert self.source is not None  # the batch came from it
+        next_key = self.source.logic.get_key(step.entities[cut.done], order=self.source.order)
+        self.failure = cut.error
+        return dataclasses.replace(step, entities=step.entities[: cut.done], next_key=next_key, error=cut.error)
+
+    def advance(self, shard: ShardRecord, iteration: IterationRecord, step: _Step) -> bool:
         """Move the cursor past a batch, in the open transaction; return whether the slice goes on."""
         shard.cursor = step.next_key
         shard.done += len(step.entities)
-        shard.context = context
+        shard.context = step.context
         shard.attempts = 0
         shard.error = ""
         shard.progressed_at = self.state.now()
@@ -206,13 +210,14 @@ class _Run:
         if step.next_key is None:
             shard.status, shard.owner, shard.until = "done", "", None
             self.state.save_shard(shard)
-            finish_shard(iteration, self.plan)
+            (end_run if step.finalizes else finish_shard)(iteration, self.plan)
             return False
         if iteration.status != "running" or shard.epoch != self.message.epoch:
             shard.owner, shard.until = "", None
             self.state.save_shard(shard)
             return False
-        goes_on = not self.budget.is_used_up()
+        # After an error it is the error's handling that hands over.
+        goes_on = step.error is not None or not self.budget.is_used_up()
         if not goes_on:
             self.hand_over(shard, iteration)
         self.state.save_shard(shard)
@@ -279,9 +284,8 @@ class _AtomicRun(_Run):
                 iteration = self.judge(shard)
                 if shard is None or iteration is None:
                     return self.progressed
-                step = self.fetch(shard, iteration)
-                context = self.call(step, shard)
-                goes_on = self.advance(shard, iteration, step, context)
+                step = self.call(self.fetch(shard, iteration), shard)
+                goes_on = self.advance(shard, iteration, step)
             self.progressed = True
             if not goes_on:
                 return True
@@ -290,8 +294,10 @@ class _AtomicRun(_Run):
 class _LeasedRun(_Run):
     """Lease, work, advance."""
 
-    def __init__(self, message: SliceMessage, plan: Plan, process: Process, budget: Budget) -> None:
-        super().__init__(message, plan, process, budget)
+    def __init__(
+        self, message: SliceMessage, plan: Plan, process: Process, budget: Budget, finalize: Finalize | None
+    ) -> None:
+        super().__init__(message, plan, process, budget, finalize)
         self.owner = uuid.uuid4().hex
 
     def run(self) -> bool:
@@ -305,16 +311,17 @@ class _LeasedRun(_Run):
             self.state.save_shard(shard)
         with keep_lease(self.message.iteration, self.message.shard, self.owner, self.budget.deadline):
             while True:
-                step = self.fetch(shard, iteration)
-                context = self.call(step, shard)
-                shard, iteration, goes_on = self.write_down(step, context)
+                step = self.call(self.fetch(shard, iteration), shard)
+                shard, iteration, goes_on = self.write_down(step)
                 if iteration is None:
                     return self.progressed
                 self.progressed = True
+                if step.error is not None:
+                    raise step.error
                 if not goes_on:
                     return True
 
-    def write_down(self, step: _Step, context: str) -> tuple[ShardRecord, IterationRecord | None, bool]:
+    def write_down(self, step: _Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
         """Advance past a batch that is done, whoever is in the way: it would be done again otherwise.
 
         Returns:
@@ -323,7 +330,7 @@ class _LeasedRun(_Run):
         pause = FIRST_PAUSE
         for _ in range(TRIES - 1):
             try:
-                return self._write_down(step, context)
+                return self._write_down(step)
             except LeaseLostError:
                 raise
             except Exception as error:
@@ -332,9 +339,9 @@ class _LeasedRun(_Run):
             # By chance, or the same two would meet again.
             time.sleep(pause * random.random())
             pause *= 2
-        return self._write_down(step, context)
+        return self._write_down(step)
 
-    def _write_down(self, step: _Step, context: str) -> tuple[ShardRecord, IterationRecord | None, bool]:
+    def _write_down(self, step: _Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
         with self.state.locked_shard(self.message.iteration, self.message.shard, wait=True) as shard:
             if shard is None or not self.holds(shard):
                 # 200 would delete the message that the new owner depends on.
@@ -343,7 +350,7 @@ class _LeasedRun(_Run):
             if iteration is None:
                 return shard, None, False
             self.take_lease(shard)
-            return shard, iteration, self.advance(shard, iteration, step, context)
+            return shard, iteration, self.advance(shard, iteration, step)
 
     def take_lease(self, shard: ShardRecord) -> None:
         """Own the shard until the lease ends."""

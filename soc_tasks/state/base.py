@@ -165,7 +165,7 @@ class BaseState(ABC):
 
     @abstractmethod
     def keep_payload(self, start_id: str, data: bytes, until: datetime) -> None:
-        """Keep what a task carries that is too large for it, at least until then."""
+        """Keep what a task carries that is too large for it, at least until then, and as long as its iteration."""
 
     @abstractmethod
     def get_payload(self, start_id: str) -> bytes | None:
@@ -178,6 +178,14 @@ class BaseState(ABC):
     @abstractmethod
     def create_iteration(self, iteration: IterationRecord, shards: Sequence[ShardRecord]) -> bool:
         """Keep a new iteration; False where one of this id exists."""
+
+    @abstractmethod
+    def add_shard(self, shard: ShardRecord) -> None:
+        """Keep one more shard of an iteration, in the open transaction; it does not count as unfinished."""
+
+    @abstractmethod
+    def drop_shards(self, iteration_id: str) -> None:
+        """Delete all shards of an iteration that has ended, in the open transaction."""
 
     @abstractmethod
     def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:

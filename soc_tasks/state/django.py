@@ -14,7 +14,7 @@ from typing import Any
 
 import simplejson
 from django.db import OperationalError, connections, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from soc_tasks.conf import get_settings
 from soc_tasks.engine.clock import from_micros
@@ -39,6 +39,11 @@ _SHARD_CHANGES = tuple(name for name in _SHARD_FIELDS if name not in ("iteration
 def _read_shard(row: ShardRow) -> ShardRecord:
     values = {name: getattr(row, name) for name in _SHARD_CHANGES}
     return ShardRecord(iteration=row.iteration_id, index=row.index, **values)
+
+
+def _make_row(shard: ShardRecord) -> ShardRow:
+    values = {name: getattr(shard, name) for name in _SHARD_CHANGES}
+    return ShardRow(iteration_id=shard.iteration, index=shard.index, **values)
 
 
 def _read_iteration(row: IterationRow) -> IterationRecord:
@@ -178,13 +183,16 @@ class DjangoState(DjangoOutbox, BaseState):
         with self.atomic():
             if not insert_or_ignore(row, self.alias):
                 return False
-            ShardRow.objects.using(self.alias).bulk_create(
-                ShardRow(
-                    iteration_id=shard.iteration, **{n: getattr(shard, n) for n in _SHARD_FIELDS if n != "iteration"}
-                )
-                for shard in shards
-            )
+            ShardRow.objects.using(self.alias).bulk_create(_make_row(shard) for shard in shards)
         return True
+
+    def add_shard(self, shard: ShardRecord) -> None:
+        """Keep one more shard."""
+        _make_row(shard).save(using=self.alias, force_insert=True)
+
+    def drop_shards(self, iteration_id: str) -> None:
+        """Delete all shards of an iteration."""
+        ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).delete()
 
     def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
         """Return one iteration."""
@@ -293,7 +301,11 @@ class DjangoState(DjangoOutbox, BaseState):
         old: list[Any] = [
             DeadLetterRow.objects.using(self.alias).filter(created__lt=before),
             IterationRow.objects.using(self.alias).filter(finished__lt=before),
-            PayloadRow.objects.using(self.alias).filter(until__lt=datetime.now(UTC)),
+            PayloadRow.objects.using(self.alias).filter(
+                # A deferred iteration may be paused for long.
+                ~Exists(IterationRow.objects.filter(pk=OuterRef("pk"))),
+                until__lt=datetime.now(UTC),
+            ),
         ]
         old += [ReceiptRow.objects.using(alias).filter(created__lt=before) for alias in self.outbox_aliases()]
         gone = 0

@@ -14,10 +14,11 @@ from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostErro
 
 from soc_tasks.errors import NotSupportedError
 from soc_tasks.logic.batches import MAX_BATCH_SIZE, is_logic
+from soc_tasks.logic.finalizing import call_finalize, check_finalize
 from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.runs import start_run
-from soc_tasks.logic.slices import Budget, run_slice
+from soc_tasks.logic.sharding import check_shard_count
 from soc_tasks.logic.tasks import MAX_DELAY
 from soc_tasks.logic.urls import OPTIONS_ATTRIBUTE, ViewOptions, name_view
 from soc_tasks.meta import Inherited
@@ -27,6 +28,7 @@ from soc_tasks.views.access import as_check, find_delivery, from_queue, plain_in
 from soc_tasks.views.intake import BadInputError, Call, quoted_script_name, read_call, refuse
 from soc_tasks.views.responses import Outcome
 from soc_tasks.views.running import bury, bury_overdue, call_view, run, run_once
+from soc_tasks.views.slicing import deliver, make_budget
 from soc_tasks.views.starting import start_from_outside
 
 View = Callable[..., Any]
@@ -129,8 +131,9 @@ def iterative_task(  # the public signature
         order: order field, "-" before it for descending.
         start_key: where to begin.
         batch_size: entities a batch, at most 1,000.
-        shards: must be 1 in this release.
-        finalize: must be None in this release.
+        shards: into how many parts the entities are divided, at most, that are worked off side by side.
+        finalize: what follows once when all is done: the name of a URL pattern or a task view, which is started with
+            the original context, or a function, which gets of `context` and the captured URL arguments what it takes.
         atomic: whether each batch, its cursor and the next task commit in one transaction.
         time_limit: seconds that one delivery may use before it hands over to the next; None: `SLICE_SECONDS`.
         on_error: must be "retry" in this release.
@@ -140,7 +143,7 @@ def iterative_task(  # the public signature
     Raises:
         TypeError: the view is async or does not take `entities`.
         ValueError: an argument is out of range.
-        NotSupportedError: `shards` above 1, `finalize`, or another `on_error`.
+        NotSupportedError: another `on_error`.
     """
     if callable(logic) and not is_logic(logic):
         return iterative_task()(logic)
@@ -148,11 +151,10 @@ def iterative_task(  # the public signature
         raise TypeError(
             f"logic must be a model, a queryset, a registered name or have getBatchOfData, not {logic!r:.100}."
         )
-    if shards != 1 or finalize is not None or on_error != "retry":
-        raise NotSupportedError(
-            'This release iterates in one shard without finalize and with on_error="retry"; '
-            "leave shards, finalize and on_error at their defaults."
-        )
+    if on_error != "retry":
+        raise NotSupportedError('This release knows no on_error but "retry"; leave it out.')
+    check_shard_count(shards)
+    check_finalize(finalize)
     if filter is not None and fields is not None:
         raise TypeError("filter and fields are the same thing; give one.")
     _check_seconds("repeat_in", repeat_in, low=0, high=MAX_DELAY.total_seconds())
@@ -169,6 +171,8 @@ def iterative_task(  # the public signature
         using=using,
         repeat_in=repeat_in,
         time_limit=time_limit,
+        shards=shards,
+        finalize=finalize,
     )
 
     def decorate(view: View) -> View:
@@ -207,8 +211,6 @@ def _slice(
     call: Call, view: View, plan: Plan, takes_context: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Callable[[], Outcome]:
     """Return the work of a slice: batch after batch, behind the fence."""
-    message = call.meta.slice
-    assert message is not None  # the caller looked
 
     def process(entities: list[Any], context: dict[str, Any]) -> None:
         # The context lives on the shard, not in the message: the view finds it where a plain task finds it.
@@ -217,11 +219,11 @@ def _slice(
         extra = {"entities": entities, "context": context} if takes_context else {"entities": entities}
         call_view(view, *args, **kwargs, **extra)
 
+    def finalize(context: dict[str, Any]) -> None:
+        call_finalize(plan.finalize, {**kwargs, "context": context})
+
     def work() -> Outcome:
-        stopping = call.delivery.stopping if call.delivery is not None else lambda: False
-        budget = Budget.for_delivery(plan, call.info.deadline, stopping)
-        ran = run_slice(message, plan, process, budget, lambda error: responses.judge_error(error) is responses.DEAD)
-        return responses.DONE if ran else responses.STALE
+        return deliver(call, plan, make_budget(call, plan), process, finalize if plan.finalizes_itself else None)
 
     return work
 

@@ -1,0 +1,48 @@
+"""Deliveries of slices: what views of iterations have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from soc_tasks.logic.budgets import Budget
+from soc_tasks.logic.current import current_task
+from soc_tasks.logic.plans import Plan
+from soc_tasks.logic.slices import Finalize, Process, run_slice
+from soc_tasks.views import responses
+from soc_tasks.views.intake import Call
+from soc_tasks.views.responses import Outcome
+
+
+def make_budget(call: Call, plan: Plan) -> Budget:
+    """Return the time that a delivery has."""
+    stopping = call.delivery.stopping if call.delivery is not None else lambda: False
+    return Budget.for_delivery(plan, call.info.deadline, stopping)
+
+
+def deliver(call: Call, plan: Plan, budget: Budget, process: Process, finalize: Finalize | None) -> Outcome:
+    """Run a slice: batch after batch, or `finalize`, behind the fence.
+
+    Args:
+        call: its delivery.
+        plan: what is iterated over.
+        budget: when to hand over.
+        process: runs the view on a batch.
+        finalize: runs what comes after all shards, where it is a function.
+    """
+    message = call.meta.slice
+    assert message is not None  # the caller looked
+
+    def finish(context: dict[str, Any]) -> None:
+        # It is of no shard, though it has the place of one.
+        token = current_task.set(dataclasses.replace(call.info, shard=None))
+        try:
+            if finalize is not None:
+                finalize(context)
+        finally:
+            current_task.reset(token)
+
+    ran = run_slice(
+        message, plan, process, budget, lambda error: responses.judge_error(error) is responses.DEAD, finish
+    )
+    return responses.DONE if ran else responses.STALE
