@@ -49,6 +49,8 @@ class IterationRow(models.Model):
     unfinished = models.IntegerField()
     total = models.BigIntegerField(null=True)
     options = models.TextField()
+    active = models.IntegerField(default=0)
+    concurrency = models.IntegerField(null=True)
     created = MomentField()
     finished = MomentField(null=True)
     error = models.TextField(blank=True)
@@ -82,6 +84,12 @@ class ShardRow(models.Model):
     status = models.CharField(max_length=16)
     attempts = models.IntegerField()
     done = models.BigIntegerField()
+    failed = models.BigIntegerField(default=0)
+    rate = models.FloatField(default=0.0)
+    batch_size = models.IntegerField(null=True)
+    reach = models.TextField(null=True)
+    drained = models.BooleanField(default=False)
+    hold = models.TextField(blank=True)
     progressed_at = MomentField(null=True)
     error = models.TextField(blank=True)
 
@@ -94,6 +102,29 @@ class ShardRow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.iteration_id}[{self.index}] ({self.status})"
+
+
+class FailedItemRow(models.Model):
+    """An entity that an iteration gave up, with its error."""
+
+    iteration = models.ForeignKey(IterationRow, on_delete=models.CASCADE, related_name="failed_items")
+    shard = models.IntegerField()
+    key = models.TextField()
+    entity = models.CharField(max_length=255)
+    error_type = models.CharField(max_length=255)
+    error = models.TextField(blank=True)
+    traceback = models.TextField(blank=True)
+    attempts = models.IntegerField(default=1)
+    created = MomentField()
+
+    class Meta:
+        """Listed and tried again in the order in which they failed."""
+
+        db_table = "soc_tasks_faileditem"
+        indexes = (models.Index(fields=["iteration", "id"], name="soc_tasks_failed_iteration"),)
+
+    def __str__(self) -> str:
+        return f"{self.entity} of {self.iteration_id}: {self.error_type}"
 
 
 class KeptTaskRow(models.Model):

@@ -42,9 +42,15 @@ class ShardRecord:
         epoch: how often it was resumed.
         owner: who works on it, or "".
         until: when that lease ends.
-        status: "running", "done" or "failed".
+        status: "running", "parked", "done" or "failed".
         attempts: failures since the last progress.
         done: entities done.
+        failed: entities given up.
+        rate: entities a second of late.
+        batch_size: entities a batch of late, where it steers itself.
+        reach: key before which the batch ends that is leased; None where it is not known.
+        drained: whether its range is done, and it has yet to look for another one's rest.
+        hold: why it is held back, or "".
         progressed_at: when the cursor last moved.
         error: the last failure.
     """
@@ -62,6 +68,12 @@ class ShardRecord:
     status: str = "running"
     attempts: int = 0
     done: int = 0
+    failed: int = 0
+    rate: float = 0.0
+    batch_size: int | None = None
+    reach: str | None = None
+    drained: bool = False
+    hold: str = ""
     progressed_at: datetime | None = None
     error: str = ""
 
@@ -76,6 +88,8 @@ class IterationRecord:
         status: "running", "paused", "cancelled", "succeeded" or "failed".
         unfinished: how many shards are not done.
         total: how many entities there were at the start, or None where nobody counted.
+        active: how many shards are neither done nor parked.
+        concurrency: how many shards may be active at a time; None: all.
         options: plain JSON: path, script_name, inherited, the original context, repeat.
         created, finished: when it began and ended.
         error: what ended it.
@@ -86,6 +100,8 @@ class IterationRecord:
     status: str = "running"
     unfinished: int = 1
     total: int | None = None
+    active: int = 0
+    concurrency: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     created: datetime | None = None
     finished: datetime | None = None

@@ -53,6 +53,8 @@ def _read_iteration(row: IterationRow) -> IterationRecord:
         status=row.status,
         unfinished=row.unfinished,
         total=row.total,
+        active=row.active,
+        concurrency=row.concurrency,
         options=simplejson.loads(row.options),
         created=row.created,
         finished=row.finished,
@@ -177,6 +179,8 @@ class DjangoState(DjangoOutbox, BaseState):
             status=iteration.status,
             unfinished=iteration.unfinished,
             total=iteration.total,
+            active=iteration.active,
+            concurrency=iteration.concurrency,
             options=simplejson.dumps(iteration.options),
             created=datetime.now(UTC),
         )

@@ -14,7 +14,8 @@ from django.http import HttpRequest, HttpResponse
 
 from soc_tasks import logs, signals
 from soc_tasks.logic.current import current_task
-from soc_tasks.logic.slices import EarlySliceError, HandedOverError, describe
+from soc_tasks.logic.slice_runs import EarlySliceError, describe
+from soc_tasks.logic.slices import HandedOverError
 from soc_tasks.state import get_state
 from soc_tasks.state.base import BusyError, DeadLetter
 from soc_tasks.state.locks import is_lock_error

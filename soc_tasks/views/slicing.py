@@ -8,7 +8,8 @@ from typing import Any
 from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.current import current_task
 from soc_tasks.logic.plans import Plan
-from soc_tasks.logic.slices import Finalize, Process, run_slice
+from soc_tasks.logic.slice_runs import Finalize, Process
+from soc_tasks.logic.slices import run_slice
 from soc_tasks.views import responses
 from soc_tasks.views.intake import Call
 from soc_tasks.views.responses import Outcome

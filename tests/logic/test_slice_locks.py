@@ -12,9 +12,10 @@ from django.db import OperationalError, connections, transaction
 
 from soc_tasks import FatalTaskError
 from soc_tasks.errors import BackendUnavailableError
+from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.runs import start_run
-from soc_tasks.logic.slices import Budget, run_slice
+from soc_tasks.logic.slices import run_slice
 from soc_tasks.meta import Inherited, SliceMessage
 from soc_tasks.models import ReceiptRow
 from soc_tasks.state import get_state

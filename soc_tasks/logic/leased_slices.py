@@ -1,0 +1,104 @@
+"""Slices that lease their shard: the view runs outside any transaction, and the owner of the lease moves the cursor."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from datetime import datetime, timedelta
+from typing import Final
+
+from soc_tasks.conf import get_settings
+from soc_tasks.logic.budgets import Budget
+from soc_tasks.logic.heartbeats import keep_lease
+from soc_tasks.logic.plans import Plan
+from soc_tasks.logic.slice_runs import Finalize, Process, SliceRun, Step
+from soc_tasks.meta import SliceMessage
+from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
+from soc_tasks.state.locks import is_lock_error
+
+#: How often a batch that is done is written down where the database undoes that, and seconds before the second time,
+#: at most; doubled each time.
+TRIES: Final = 6
+FIRST_PAUSE: Final = 0.01
+
+
+class LeaseLostError(ShardBusyError):
+    """Another delivery has the shard by now."""
+
+
+class LeasedRun(SliceRun):
+    """Lease, work, advance."""
+
+    def __init__(
+        self, message: SliceMessage, plan: Plan, process: Process, budget: Budget, finalize: Finalize | None
+    ) -> None:
+        super().__init__(message, plan, process, budget, finalize)
+        self.owner = uuid.uuid4().hex
+
+    def run(self) -> bool:
+        """Work until the time is used up or nothing is left; return whether anything was done."""
+        with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
+            iteration = self.judge(shard)
+            if shard is None or iteration is None:
+                return False
+            if shard.owner and _is_alive(shard.until, self.state.now()):
+                raise ShardBusyError("another delivery has leased the shard")
+            self.take_lease(shard)
+            self.state.save_shard(shard)
+        with keep_lease(self.message.iteration, self.message.shard, self.owner, self.budget.deadline):
+            while True:
+                step = self.call(self.fetch(shard, iteration), shard)
+                shard, iteration, goes_on = self.write_down(step)
+                if iteration is None:
+                    return self.progressed
+                self.progressed = True
+                if step.error is not None:
+                    raise step.error
+                if not goes_on:
+                    return True
+
+    def write_down(self, step: Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
+        """Advance past a batch that is done, whoever is in the way: it would be done again otherwise.
+
+        Returns:
+            The shard, the iteration if it is still there, and whether the slice goes on.
+        """
+        pause = FIRST_PAUSE
+        for _ in range(TRIES - 1):
+            try:
+                return self._write_down(step)
+            except LeaseLostError:
+                raise
+            except Exception as error:
+                if not (isinstance(error, ShardBusyError) or is_lock_error(error)):
+                    raise
+            # By chance, or the same two would meet again.
+            time.sleep(pause * random.random())
+            pause *= 2
+        return self._write_down(step)
+
+    def _write_down(self, step: Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
+        with self.state.locked_shard(self.message.iteration, self.message.shard, wait=True) as shard:
+            if shard is None or not self.holds(shard):
+                # 200 would delete the message that the new owner depends on.
+                raise LeaseLostError("the lease of the shard was lost")
+            iteration = self.state.get_iteration(self.message.iteration)
+            if iteration is None:
+                return shard, None, False
+            self.take_lease(shard)
+            return shard, iteration, self.advance(shard, iteration, step)
+
+    def take_lease(self, shard: ShardRecord) -> None:
+        """Own the shard until the lease ends."""
+        shard.owner = self.owner
+        shard.until = self.state.now() + timedelta(seconds=get_settings().lease_seconds)
+
+    def holds(self, shard: ShardRecord | None) -> bool:
+        """Tell whether the lease still stands."""
+        return shard is not None and shard.owner == self.owner
+
+
+def _is_alive(until: datetime | None, now: datetime) -> bool:
+    """Tell whether a lease that ends at `until` stands; one that is longer than leases are is of a clock set back."""
+    return until is not None and now < until <= now + timedelta(seconds=get_settings().lease_seconds + 1)

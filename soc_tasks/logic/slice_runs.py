@@ -1,0 +1,215 @@
+"""What all deliveries of slices do: judge the message, fetch, run the view, advance, hand over."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from soc_tasks.conf import get_queues
+from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
+from soc_tasks.logic import payloads
+from soc_tasks.logic.budgets import Budget, Cut
+from soc_tasks.logic.plans import Plan, Source, make_source
+from soc_tasks.logic.runs import end_run, enqueue_slice, finish_shard, is_last
+from soc_tasks.meta import Inherited, SliceMessage
+from soc_tasks.state import get_state
+from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
+from soc_tasks.state.locks import is_lock_error, was_undone
+from soc_tasks.values import DEFAULT_RETRY
+
+logger = logging.getLogger("soc_tasks")
+
+#: Runs the view on one batch: entities, context (editable). What is not atomic may end it early.
+Process = Callable[[list[Any], dict[str, Any]], Cut | None]
+#: Runs `finalize`, with the original context.
+Finalize = Callable[[dict[str, Any]], None]
+
+
+class EarlySliceError(Exception):
+    """The delivery is ahead of the shard; it must come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One batch that was fetched, and the key of what comes after it; or, with no entities, `finalize`.
+
+    When it is done: the context as the view left it, and what came behind a cut.
+    """
+
+    entities: list[Any]
+    next_key: str | None
+    finalizes: bool = False
+    context: str = ""
+    error: Exception | None = None
+
+
+class SliceRun:
+    """What both ways have in common."""
+
+    def __init__(
+        self, message: SliceMessage, plan: Plan, process: Process, budget: Budget, finalize: Finalize | None
+    ) -> None:
+        self.message = message
+        self.plan = plan
+        self.process = process
+        self.finalize = finalize
+        self.budget = budget
+        self.progressed = False
+        self.state = get_state()
+        self.source: Source | None = None
+        self.repeats = True
+        #: What the view raised.
+        self.failure: Exception | None = None
+        #: Whether to wait for whoever holds the shard.
+        self.waits = not plan.atomic
+
+    def run(self) -> bool:
+        """Work until the time is used up or nothing is left; return whether anything was done."""
+        raise NotImplementedError
+
+    def judge(self, shard: ShardRecord | None) -> IterationRecord | None:
+        """Compare the message with the shard; return the iteration if this delivery may work on it."""
+        iteration = None if shard is None else self.state.get_iteration(self.message.iteration)
+        if shard is None or iteration is None or shard.status != "running" or iteration.status != "running":
+            return None
+        if shard.epoch != self.message.epoch or self.message.step < shard.step:
+            return None
+        if self.message.step > shard.step:
+            raise EarlySliceError(f"step {self.message.step} of shard {shard.index}, which is at {shard.step}")
+        return iteration
+
+    def fetch(self, shard: ShardRecord, iteration: IterationRecord) -> Step:
+        """Fetch the batch at the cursor."""
+        if is_last(iteration, shard):
+            return Step([], None, finalizes=True)
+        if self.source is None:
+            # The original context: edits of the view must not change what is iterated over.
+            self.source = make_source(self.plan, payloads.loads(iteration.options["context"]))
+        key = shard.cursor if shard.cursor is not None else (shard.start or self.source.start_key)
+        entities, next_key = self.source.fetch(key, end_key=shard.end)
+        if next_key is not None and next_key == key:
+            raise FatalTaskError(f"The logic returned its own start_key {key!r} again; it would never end.")
+        return Step(list(entities), next_key)
+
+    def call(self, step: Step, shard: ShardRecord) -> Step:
+        """Run the view on a batch (an empty one needs none), and return what of it is done."""
+        if not step.entities and not step.finalizes:
+            return dataclasses.replace(step, context=shard.context)
+        cut: Cut | None = None
+        context = payloads.loads(shard.context)
+        try:
+            if not step.finalizes:
+                cut = self.process(step.entities, context)
+            elif self.finalize is not None:
+                self.finalize(context)
+        except DoNotRepeatException:
+            self.repeats = False
+        except Exception as error:
+            self.failure = error
+            raise
+        if step.finalizes:
+            return dataclasses.replace(step, context=shard.context)
+        try:
+            step = dataclasses.replace(step, context=payloads.dumps(context, "context"))
+        except PayloadError as error:
+            # It would be put there again, and the batch would be done again, at each attempt.
+            raise FatalTaskError(f"The view put something into its context that cannot travel: {error}") from error
+        return step if cut is None else self.cut_off(step, cut)
+
+    def cut_off(self, step: Step, cut: Cut) -> Step:
+        """Return what is done of a batch that ended early; the next one begins with the first that is not."""
+        assert self.source is not None  # the batch came from it
+        next_key = self.source.logic.get_key(step.entities[cut.done], order=self.source.order)
+        self.failure = cut.error
+        return dataclasses.replace(step, entities=step.entities[: cut.done], next_key=next_key, error=cut.error)
+
+    def advance(self, shard: ShardRecord, iteration: IterationRecord, step: Step) -> bool:
+        """Move the cursor past a batch, in the open transaction; return whether the slice goes on."""
+        shard.cursor = step.next_key
+        shard.done += len(step.entities)
+        shard.context = step.context
+        shard.attempts = 0
+        shard.error = ""
+        shard.progressed_at = self.state.now()
+        if not self.repeats and iteration.options.get("repeats", True):
+            iteration.options["repeats"] = False
+            self.state.save_options(iteration)
+        if step.next_key is None:
+            shard.status, shard.owner, shard.until = "done", "", None
+            self.state.save_shard(shard)
+            (end_run if step.finalizes else finish_shard)(iteration, self.plan)
+            return False
+        if iteration.status != "running" or shard.epoch != self.message.epoch:
+            shard.owner, shard.until = "", None
+            self.state.save_shard(shard)
+            return False
+        # After an error it is the error's handling that hands over.
+        goes_on = step.error is not None or not self.budget.is_used_up()
+        if not goes_on:
+            self.hand_over(shard, iteration)
+        self.state.save_shard(shard)
+        return goes_on
+
+    def hand_over(self, shard: ShardRecord, iteration: IterationRecord, countdown: float | None = None) -> None:
+        """Write the next slice, in the open transaction."""
+        shard.step += 1
+        shard.owner, shard.until = "", None
+        enqueue_slice(iteration, shard, countdown=countdown)
+
+    def hand_over_after(self, error: Exception) -> bool:
+        """Let the next slice try the batch that failed; False where this delivery has lost its place."""
+        try:
+            return self._hand_over_after(error)
+        except ShardBusyError:
+            return False
+
+    def _hand_over_after(self, error: Exception) -> bool:
+        with self.state.locked_shard(self.message.iteration, self.message.shard, wait=self.waits) as shard:
+            iteration = self.judge(shard) if self.holds(shard) else None
+            if shard is None or iteration is None:
+                return False
+            shard.error = describe(error)
+            self.hand_over(shard, iteration, countdown=_first_backoff(iteration))
+            self.state.save_shard(shard)
+        return True
+
+    def note_failure(self, error: Exception) -> None:
+        """Count a failure without progress, and give the lease back."""
+        try:
+            with self.state.locked_shard(self.message.iteration, self.message.shard, wait=self.waits) as shard:
+                if shard is None or not self.holds(shard):
+                    return
+                shard.attempts += 1
+                shard.error = describe(error)
+                shard.owner, shard.until = "", None
+                self.state.save_shard(shard)
+        except ShardBusyError:
+            logger.warning("could not note a failure of iteration %s; its lease ends by itself", self.message.iteration)
+
+    def was_in_the_way(self, error: Exception) -> bool:
+        """Tell whether the slice failed of others, and not of what it does.
+
+        The view of an atomic batch may be a victim as well; a lock that it waits for in vain may be its own.
+        """
+        if error is self.failure:
+            return self.plan.atomic and was_undone(error)
+        return is_lock_error(error)
+
+    def holds(self, shard: ShardRecord | None) -> bool:
+        """Tell whether this delivery still has the shard."""
+        return shard is not None
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line for a record."""
+    return f"{type(error).__name__}: {error}"[:2000]
+
+
+def _first_backoff(iteration: IterationRecord) -> float:
+    inherited = Inherited.from_dict(iteration.options["inherited"])
+    queue = get_queues().get(inherited.queue)
+    base = queue.retry if queue is not None else DEFAULT_RETRY
+    return (inherited.retry.over(base) if inherited.retry is not None else base).min_backoff or 0.0
