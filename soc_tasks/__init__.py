@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from soc_tasks.logic.tasks import startTask as startTask
     from soc_tasks.logic.tasks import startTasks as startTasks
     from soc_tasks.logic.timekeeper import Timekeeper as Timekeeper
+    from soc_tasks.values import Hold as Hold
     from soc_tasks.values import RetryOptions as RetryOptions
     from soc_tasks.values import TaskHandle as TaskHandle
     from soc_tasks.values import TaskInfo as TaskInfo
@@ -89,7 +90,7 @@ _MODULES = {
     "soc_tasks.logic.iterations": ("Iteration",),
     "soc_tasks.logic.batches": ("ModelLogic", "register_logic"),
     "soc_tasks.logic.timekeeper": ("Timekeeper",),
-    "soc_tasks.values": ("RetryOptions", "TaskHandle", "TaskInfo", "TaskRequest"),
+    "soc_tasks.values": ("Hold", "RetryOptions", "TaskHandle", "TaskInfo", "TaskRequest"),
     "soc_tasks.views.access": (
         "from_queue",
         "from_cron",

@@ -38,6 +38,8 @@ class Settings:
     host: str | None = None
     #: Seconds after which a slice of an iteration hands over to the next; None: 25, on App Engine 570.
     slice_seconds: float | None = None
+    #: Seconds that a batch of an iteration should take, where its size is not given.
+    batch_seconds: float = 1.0
     #: Seconds without a heartbeat after which a worker's tasks and shards go to others.
     lease_seconds: float = 30.0
     #: Seconds for which a chosen task name stays taken after the task has ended (Cloud Tasks: up to 24 hours).
@@ -85,7 +87,7 @@ _CHOICES = {
     "target": ("app_engine", "http"),
     "state": ("django", "datastore"),
 }
-_POSITIVE = ("slice_seconds", "lease_seconds", "tombstone_seconds", "retention_days")
+_POSITIVE = ("slice_seconds", "batch_seconds", "lease_seconds", "tombstone_seconds", "retention_days")
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),

@@ -88,6 +88,7 @@ class Meta:
         slice: for a slice of an iteration.
         inherited: for the start of an iteration.
         repeat: whether `repeat_in` made this start.
+        held: whether a throttle holds it back.
         admitted: whether access was judged when a session or cron started this task.
         tried: attempts that earlier copies of the task had (`repeatTask(countdown)` on Cloud Tasks makes copies).
         since: seconds since the epoch when it was first due; None: when it was made.
@@ -101,6 +102,7 @@ class Meta:
     slice: SliceMessage | None = None
     inherited: Inherited | None = None
     repeat: bool = False
+    held: bool = False
     admitted: bool = False
     tried: int = 0
     since: float | None = None
@@ -126,6 +128,8 @@ class Meta:
             values["inherited"] = self.inherited.as_dict()
         if self.repeat:
             values["repeat"] = True
+        if self.held:
+            values["held"] = True
         if self.admitted:
             values["admitted"] = True
         if self.tried:
@@ -165,6 +169,7 @@ class Meta:
                 slice=message,
                 inherited=Inherited.from_dict(values["inherited"]) if "inherited" in values else None,
                 repeat=values.get("repeat") is True,
+                held=values.get("held") is True,
                 admitted=values.get("admitted") is True,
                 tried=_read_tried(values.get("tried", 0)),
                 since=_read_since(values.get("since")),

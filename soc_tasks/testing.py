@@ -90,7 +90,7 @@ class TaskQueues:
     ) -> None:
         """Run the queued tasks, and those that they queue, until none is left; eta is ignored.
 
-        What `repeat_in` starts during the call stays queued.
+        What `repeat_in` starts during the call stays queued, and so does what a throttle holds back.
 
         Args:
             queue_name: only this queue; None: all.
@@ -194,7 +194,7 @@ def _take_next(backend: MemoryBackend, queue_name: str | None, known: Mapping[in
             continue
         if id(task) not in known:
             meta = read_meta(task)
-            if meta is not None and meta.repeat:
+            if meta is not None and (meta.repeat or meta.held):
                 continue
         return backend.tasks.pop(index)
     return None

@@ -294,3 +294,23 @@ class TaskInfo:
     def time_left(self) -> timedelta:
         """Return the time until the queue gives this attempt up; zero when it is over."""
         return timedelta(seconds=max(0.0, self.deadline - time.monotonic()))
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a throttle answers to hold an iteration back.
+
+    Args:
+        seconds: after which it is asked again, from 0.1 to 30 days.
+        reason: shown in the progress.
+    """
+
+    seconds: float
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _check_number("Hold", "seconds", self.seconds, low=0.1)
+        if self.seconds is None:
+            raise ValueError("Hold: seconds must be a number, not None.")
+        if not isinstance(self.reason, str):
+            raise TypeError(f"Hold: reason must be a text, not {self.reason!r:.100}.")

@@ -22,6 +22,7 @@ KEYS = {
     "DATABASE": {"good": ["default", "other"], "bad": [None, 5]},
     "HOST": {"good": ["x.example", None], "bad": [5, ["x"]]},
     "SLICE_SECONDS": {"good": [*SECONDS["good"], None], "bad": SECONDS["bad"]},
+    "BATCH_SECONDS": {"good": SECONDS["good"], "bad": [*SECONDS["bad"], None]},
     "LEASE_SECONDS": {"good": SECONDS["good"], "bad": [*SECONDS["bad"], None]},
     "TOMBSTONE_SECONDS": {"good": SECONDS["good"], "bad": [*SECONDS["bad"], None]},
     "RETENTION_DAYS": {"good": SECONDS["good"], "bad": [*SECONDS["bad"], None]},

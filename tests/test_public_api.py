@@ -23,7 +23,7 @@ HOMES = {
     "logic.payloads": "register_codec",
     "logic.batches": "ModelLogic register_logic",
     "logic.timekeeper": "Timekeeper",
-    "values": "RetryOptions TaskHandle TaskInfo TaskRequest",
+    "values": "Hold RetryOptions TaskHandle TaskInfo TaskRequest",
     "views.responses": "terminateTask repeatTask",
     "views.decorators": "task iterative_task",
     "views.access": (
@@ -72,7 +72,8 @@ SIGNATURES = {
     "repeatTask": "countdown=None",
     "iterative_task": (
         "logic=None, repeat_in=None, *, filter=None, fields=None, order=None, start_key=None, batch_size=None, "
-        "shards=1, finalize=None, atomic=False, time_limit=None, on_error='retry', access=from_queue, using=None"
+        "shards=1, finalize=None, atomic=False, time_limit=None, on_error='retry', access=from_queue, using=None, "
+        "throttle=None"
     ),
     "task": "view=None, /, *, access=from_queue, atomic=False, using=None, fatal_on=(), max_attempts=None",
     "register_logic": "name, logic",

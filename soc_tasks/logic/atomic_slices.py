@@ -13,6 +13,8 @@ class AtomicRun(SliceRun):
         breathe = self.state.make_breather()
         while True:
             breathe()
+            if (hold := self.gate.ask()) is not None:
+                return self.hold_back(hold)
             with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
                 iteration = self.judge(shard)
                 if shard is None or iteration is None:

@@ -48,12 +48,14 @@ class ModelLogic:
             primary key is composite, or order_field or batch_size is none.
     """
 
+    is_paced = False  # whether batch_size is a beginning only, since nobody gave one
+
     def __init__(self, source: Any, order_field: str = "pk", batch_size: int = 100) -> None:
         """Check the source, so that a mistake shows where it is made."""
         self._queryset = _prepare(_get_queryset(source))
         self.model: Any = self._queryset.model
         self.order_field = str(Order.parse(self.model, order_field))
-        self.batch_size = _check_batch_size(batch_size)
+        self.batch_size = check_batch_size(batch_size)
 
     def __repr__(self) -> str:
         """Name the model and the order."""
@@ -66,7 +68,9 @@ class ModelLogic:
 
     def on(self, using: str) -> ModelLogic:
         """Return the same logic on another database alias."""
-        return ModelLogic(self._queryset.using(using), self.order_field, self.batch_size)
+        other = ModelLogic(self._queryset.using(using), self.order_field, self.batch_size)
+        other.is_paced = self.is_paced
+        return other
 
     def getBatchOfData(
         self,
@@ -97,7 +101,7 @@ class ModelLogic:
             if start_key is not None:
                 raise TypeError("getBatchOfData() got two start keys: a str in the place of filter is one.")
             filter, start_key = None, filter
-        size = self.batch_size if batch_size is None else _check_batch_size(batch_size)
+        size = self.batch_size if batch_size is None else check_batch_size(batch_size)
         ordering = self._parse_order(order)
         start = None if start_key is None else decode_key(ordering, start_key, self.using)
         end = None if end_key is None else decode_key(ordering, end_key, self.using)
@@ -112,11 +116,7 @@ class ModelLogic:
         return entities, _get_key(rows[size], ordering) if len(rows) > size else None
 
     def count(self, filter: Any = None) -> int | None:
-        """Return how many entities there are; costs a look at each of them.
-
-        Args:
-            filter: as for `getBatchOfData`.
-        """
+        """Return how many entities there are, narrowed by a filter; costs a look at each of them."""
         return int(_narrow(self._queryset, filter).count())
 
     def in_order(self, filter: Any = None, *, order: str | None = None) -> Any:
@@ -244,13 +244,21 @@ def resolve_logic(value: Any) -> Any:
             raise TypeError(f"{value.__name__} is a class: give an instance of it, {value.__name__}(...).")
         return value
     if is_logic(value):
-        return ModelLogic(value)
+        return make_paced(value)
     raise TypeError(
         f"{value!r} is no logic: it must have getBatchOfData, or be a model class, a queryset or a registered name."
     )
 
 
-def _check_batch_size(size: Any) -> int:
+def make_paced(source: Any, order_field: str = "pk") -> ModelLogic:
+    """Return a `ModelLogic` whose batches take the size that their duration asks for, in iterations."""
+    logic = ModelLogic(source, order_field)
+    logic.is_paced = True
+    return logic
+
+
+def check_batch_size(size: Any) -> int:
+    """Return the size of a batch, or raise ValueError where it is none."""
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_BATCH_SIZE:
         raise ValueError(f"batch_size must be a whole number from 1 to {MAX_BATCH_SIZE}, not {size!r}.")
     return size

@@ -11,6 +11,7 @@ from django.db.models import Manager, QuerySet
 
 from soc_tasks.errors import ConfigurationError, NotSupportedError
 from soc_tasks.logic import envelopes
+from soc_tasks.logic.batches import check_batch_size
 from soc_tasks.logic.calls import describe
 from soc_tasks.logic.deferring import ITERATION_HANDLER, check_function, make_request, submit
 from soc_tasks.logic.iteration_calls import IterationCall, write_iteration
@@ -33,11 +34,10 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "_using": "default",
     "_atomic": False,
     "_batch_size": None,
+    "_throttle": None,
 }
 #: Known, and nothing but their defaults for now.
-_LATER: Final[Mapping[str, Any]] = {"_on_error": "retry", "_error_budget": None, "_throttle": None}
-#: Instances that are read at a time.
-BATCH_SIZE: Final = 100
+_LATER: Final[Mapping[str, Any]] = {"_on_error": "retry", "_error_budget": None}
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "order_field": (str,),
@@ -76,7 +76,8 @@ def defer_iteration_with_finalize(
             _using (str): database alias; in an atomic block of it, the task exists if and only if that commits.
             _transactional (bool): there for callers of other libraries; in an atomic block it is always on.
             _atomic (bool): each batch commits with its place: the database effects of the callback once in all.
-            _batch_size (int): instances that are read at a time; default 100.
+            _batch_size (int): instances that are read at a time; default: as many as take `BATCH_SECONDS`.
+            _throttle (callable): asked between batches whether to go on, as with `iterative_task`.
 
     Raises:
         TypeError: an argument is of the wrong kind, an option unknown, or a function does not take the arguments.
@@ -92,8 +93,11 @@ def defer_iteration_with_finalize(
         queryset = queryset.all()
     if not isinstance(queryset, QuerySet):
         raise TypeError(f"defer_iteration_with_finalize() takes a queryset first, not {type(queryset).__name__}.")
-    for name, function in (("callback", callback), ("finalize", finalize)):
-        check_function(function, f"{name} must be a function")
+    for name, function in (("callback", callback), ("finalize", finalize), ("_throttle", options["_throttle"])):
+        if function is not None or name != "_throttle":
+            check_function(function, f"{name} must be a function")
+    if options["_batch_size"] is not None:
+        check_batch_size(options["_batch_size"])
     call = IterationCall(
         queryset=queryset,
         callback=callback,
@@ -103,7 +107,8 @@ def defer_iteration_with_finalize(
         args=rest,
         kwargs=kwargs,
         shards=check_shard_count(options["_shards"]),
-        batch_size=BATCH_SIZE if options["_batch_size"] is None else options["_batch_size"],
+        batch_size=options["_batch_size"],
+        throttle=options["_throttle"],
         delete_marker=options["_delete_marker"],
         atomic=options["_atomic"],
     )

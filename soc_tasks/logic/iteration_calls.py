@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -12,20 +12,22 @@ from django.db.models import QuerySet
 from soc_tasks.errors import PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.arguments import Arguments
-from soc_tasks.logic.batches import ModelLogic
+from soc_tasks.logic.batches import make_paced
 from soc_tasks.logic.budgets import Budget, Cut
 from soc_tasks.logic.calls import MOST_BYTES, Call, Written
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.sharding import Getter
+from soc_tasks.logic.throttling import Throttle
 
 #: Of the text's form. A release reads its own, and those before.
 VERSION: Final = 1
 #: Up to so many rows it is cheaper to make their list for each batch than to look each row of the table up.
 FEW_ROWS: Final = 1000
 
-_FIELDS: Final = {
+_FIELDS: Final[Mapping[str, Any]] = {
     "version": int, "queryset": str, "callback": object, "finalize": object, "getter": object, "order_field": str,
-    "args": list, "kwargs": dict, "shards": int, "batch_size": int, "delete_marker": bool, "atomic": bool,
+    "args": list, "kwargs": dict, "shards": int, "batch_size": (int, type(None)), "throttle": object,
+    "delete_marker": bool, "atomic": bool,
 }  # fmt: skip
 
 
@@ -41,7 +43,8 @@ class IterationCall:
         order_field: the order.
         args, kwargs: what both functions are called with, behind the instance.
         shards: how many, at most.
-        batch_size: instances that are read at a time.
+        batch_size: instances that are read at a time; None: by their duration.
+        throttle: asked whether to go on.
         delete_marker: whether the shards are dropped at the end.
         atomic: whether each batch commits with its cursor.
     """
@@ -54,7 +57,8 @@ class IterationCall:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     shards: int
-    batch_size: int
+    batch_size: int | None
+    throttle: Throttle | None
     delete_marker: bool
     atomic: bool
 
@@ -66,7 +70,9 @@ class IterationCall:
             ValueError: the queryset cannot be read in batches, or not in that order.
         """
         return Plan(
-            logic=ModelLogic(self.queryset, self.order_field, self.batch_size),
+            logic=make_paced(self.queryset, self.order_field),
+            batch_size=self.batch_size,
+            throttle=self.throttle,
             atomic=self.atomic,
             shards=self.shards,
             key_ranges_getter=self.getter,
@@ -119,7 +125,8 @@ def write_iteration(call: IterationCall) -> Written:
         "args": payloads.dumps(list(call.args), "args", more, within=1),
         "kwargs": payloads.dumps(call.kwargs, "kwargs", more, within=1),
         "shards": str(call.shards),
-        "batch_size": str(call.batch_size),
+        "batch_size": "null" if call.batch_size is None else str(call.batch_size),
+        "throttle": payloads.dumps(call.throttle, "_throttle", more),
         "delete_marker": "true" if call.delete_marker else "false",
         "atomic": "true" if call.atomic else "false",
     }
@@ -150,7 +157,8 @@ def read_iteration(text: str, *, paged: bool) -> IterationCall:
         raise PayloadError("A field of this deferred iteration is missing, one too many, or of another type.")
     del values["version"]
     queryset = payloads.loads(values.pop("queryset"), Arguments(paged=paged))
-    functions = (values["callback"], values["finalize"], values["getter"] or values["callback"])
-    if not isinstance(queryset, QuerySet) or not all(callable(function) for function in functions):
+    given = [values["callback"], values["finalize"]]
+    given += [values[name] for name in ("getter", "throttle") if values[name] is not None]
+    if not isinstance(queryset, QuerySet) or not all(callable(function) for function in given):
         raise PayloadError("What this deferred iteration names is no queryset, or no function.")
     return IterationCall(queryset=queryset, args=tuple(values.pop("args")), **values)

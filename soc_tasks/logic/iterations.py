@@ -23,6 +23,7 @@ class ShardView:
     cursor: str | None
     attempts: int
     error: str
+    hold: str
     progressed_at: datetime | None
 
 
@@ -39,6 +40,7 @@ class Iteration:
         shards: a list of `ShardView`.
         created, finished: when it began and ended.
         error: what ended it, or "".
+        hold: why a throttle holds it back, or "".
     """
 
     class DoesNotExist(SocTasksError, LookupError):  # noqa: N818 - as Django's models name it
@@ -64,6 +66,7 @@ class Iteration:
             for shard in shards
             if not is_last(record, shard)
         ]
+        self.hold = next((shard.hold for shard in self.shards if shard.status == "running" and shard.hold), "")
 
     def __repr__(self) -> str:
         """Return name, status and progress."""

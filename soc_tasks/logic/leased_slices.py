@@ -48,6 +48,8 @@ class LeasedRun(SliceRun):
             self.state.save_shard(shard)
         with keep_lease(self.message.iteration, self.message.shard, self.owner, self.budget.deadline):
             while True:
+                if (hold := self.gate.ask()) is not None:
+                    return self.hold_back(hold)
                 step = self.call(self.fetch(shard, iteration), shard)
                 shard, iteration, goes_on = self.write_down(step)
                 if iteration is None:

@@ -15,6 +15,7 @@ from soc_tasks.errors import FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.batches import ModelLogic, resolve_logic
 from soc_tasks.logic.sharding import Getter
+from soc_tasks.logic.throttling import Throttle
 from soc_tasks.logic.urls import find_options
 
 #: The context keys that steer an iteration.
@@ -33,6 +34,7 @@ class Plan:
         batch_size: entities a batch.
         atomic: whether a batch, its cursor and the next task commit together.
         using: alias of atomic; None: the logic's.
+        throttle: asked between batches whether to go on.
         repeat_in: seconds after which the whole iteration starts again.
         time_limit: seconds that one delivery may use.
         shards: into how many ranges of keys the entities are divided, at most.
@@ -50,6 +52,7 @@ class Plan:
     atomic: bool = False
     using: str | None = None
     repeat_in: float | None = None
+    throttle: Throttle | None = None
     time_limit: float | None = None
     shards: int = 1
     key_ranges_getter: Getter | None = None
@@ -78,6 +81,13 @@ class Source:
         """Return the alias that the entities are read from, where the logic tells."""
         using = getattr(self.logic, "using", None)
         return using if isinstance(using, str) else None
+
+    @property
+    def first_size(self) -> int | None:
+        """Return how many entities the first batch has where they steer themselves, or None where the size is given."""
+        if self.batch_size is not None or not getattr(self.logic, "is_paced", False):
+            return None
+        return int(self.logic.batch_size)
 
     def fetch(self, start_key: str | None, *, end_key: str | None = None, limit: int | None = None) -> Any:
         """Return `(entities, next_start_key)` of the batch that begins at `start_key`.

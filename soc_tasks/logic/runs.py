@@ -146,7 +146,12 @@ def check_one_alias(plan: Plan, source: Source) -> None:
 
 
 def enqueue_slice(
-    iteration: IterationRecord, shard: ShardRecord, *, countdown: float | None = None, again: bool = False
+    iteration: IterationRecord,
+    shard: ShardRecord,
+    *,
+    countdown: float | None = None,
+    again: bool = False,
+    held: bool = False,
 ) -> None:
     """Enqueue the slice that the shard stands before.
 
@@ -155,12 +160,18 @@ def enqueue_slice(
         shard: as it stands.
         countdown: seconds to wait.
         again: whether its task seems to be lost.
+        held: whether a throttle holds it back.
     """
-    _submit([_make_slice(iteration, shard, countdown=countdown, again=again)])
+    _submit([_make_slice(iteration, shard, countdown=countdown, again=again, held=held)])
 
 
 def _make_slice(
-    iteration: IterationRecord, shard: ShardRecord, *, countdown: float | None = None, again: bool = False
+    iteration: IterationRecord,
+    shard: ShardRecord,
+    *,
+    countdown: float | None = None,
+    again: bool = False,
+    held: bool = False,
 ) -> Task:
     message = SliceMessage(iteration=iteration.id, shard=shard.index, step=shard.step, epoch=shard.epoch)
     # One name for one slice: while its task waits or runs, there is no second one.
@@ -171,7 +182,8 @@ def _make_slice(
     inherited = Inherited.from_dict(iteration.options["inherited"])
     # For the deadline and the limits of its delivery, and for a dead letter; where the queue says all, it need not.
     told = None if inherited == Inherited(queue=inherited.queue) else inherited
-    return _make_task(iteration, Meta(start_id=make_start_id(), slice=message, inherited=told), b"", countdown, name)
+    meta = Meta(start_id=make_start_id(), slice=message, inherited=told, held=held)
+    return _make_task(iteration, meta, b"", countdown, name)
 
 
 def is_last(iteration: IterationRecord, shard: ShardRecord) -> bool:

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from soc_tasks.conf import get_queues
+from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.budgets import Budget, Cut
+from soc_tasks.logic.pacing import Pace
 from soc_tasks.logic.plans import Plan, Source, make_source
 from soc_tasks.logic.runs import end_run, enqueue_slice, finish_shard, is_last
+from soc_tasks.logic.throttling import Gate
 from soc_tasks.meta import Inherited, SliceMessage
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.locks import is_lock_error, was_undone
-from soc_tasks.values import DEFAULT_RETRY
+from soc_tasks.values import DEFAULT_RETRY, Hold
 
 logger = logging.getLogger("soc_tasks")
 
@@ -60,6 +62,8 @@ class SliceRun:
         self.progressed = False
         self.state = get_state()
         self.source: Source | None = None
+        self.gate = Gate(plan.throttle)
+        self.pace: Pace | None = None
         self.repeats = True
         #: What the view raised.
         self.failure: Exception | None = None
@@ -88,8 +92,13 @@ class SliceRun:
         if self.source is None:
             # The original context: edits of the view must not change what is iterated over.
             self.source = make_source(self.plan, payloads.loads(iteration.options["context"]))
+            if (size := self.source.first_size) is not None:
+                self.pace = Pace(
+                    shard.batch_size or size, self.state.bound_batch(get_settings().batch_seconds, self.plan.atomic)
+                )
+        size = None if self.pace is None else self.pace.begin()
         key = shard.cursor if shard.cursor is not None else (shard.start or self.source.start_key)
-        entities, next_key = self.source.fetch(key, end_key=shard.end)
+        entities, next_key = self.source.fetch(key, end_key=shard.end, limit=size)
         if next_key is not None and next_key == key:
             raise FatalTaskError(f"The logic returned its own start_key {key!r} again; it would never end.")
         return Step(list(entities), next_key)
@@ -132,7 +141,10 @@ class SliceRun:
         shard.done += len(step.entities)
         shard.context = step.context
         shard.attempts = 0
-        shard.error = ""
+        shard.error = shard.hold = ""
+        if self.pace is not None and step.entities:
+            self.pace.end(len(step.entities))
+            shard.batch_size = self.pace.size
         shard.progressed_at = self.state.now()
         if not self.repeats and iteration.options.get("repeats", True):
             iteration.options["repeats"] = False
@@ -153,11 +165,24 @@ class SliceRun:
         self.state.save_shard(shard)
         return goes_on
 
-    def hand_over(self, shard: ShardRecord, iteration: IterationRecord, countdown: float | None = None) -> None:
+    def hand_over(
+        self, shard: ShardRecord, iteration: IterationRecord, countdown: float | None = None, *, held: bool = False
+    ) -> None:
         """Write the next slice, in the open transaction."""
         shard.step += 1
         shard.owner, shard.until = "", None
-        enqueue_slice(iteration, shard, countdown=countdown)
+        enqueue_slice(iteration, shard, countdown=countdown, held=held)
+
+    def hold_back(self, hold: Hold) -> bool:
+        """Let the next slice go on when the throttle may; return whether this delivery has done anything."""
+        with self.state.locked_shard(self.message.iteration, self.message.shard, wait=self.waits) as shard:
+            iteration = self.judge(shard) if self.holds(shard) else None
+            if shard is None or iteration is None:
+                return self.progressed
+            shard.hold = hold.reason
+            self.hand_over(shard, iteration, countdown=hold.seconds, held=True)
+            self.state.save_shard(shard)
+        return True
 
     def hand_over_after(self, error: Exception) -> bool:
         """Let the next slice try the batch that failed; False where this delivery has lost its place."""

@@ -153,6 +153,15 @@ class BaseState(ABC):
         """Return what a run of long transactions calls between two of them, so that others come to write."""
         return _breathe_never
 
+    def bound_batch(self, seconds: float, atomic: bool) -> float:
+        """Return how long a batch should take: as wished, or shorter where it keeps all other writers waiting.
+
+        Args:
+            seconds: as wished.
+            atomic: whether the whole batch is one transaction.
+        """
+        return seconds
+
     @abstractmethod
     def claim_receipt(self, start_id: str, using: str) -> bool:
         """Note, in the open transaction of `using`, that a task ran; False where it had run before."""

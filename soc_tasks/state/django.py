@@ -29,6 +29,9 @@ from soc_tasks.state.rows import insert_or_ignore, read_task, spell_out, write_t
 
 logger = logging.getLogger("soc_tasks")
 
+#: The longest that a batch steers itself to where nobody else can write meanwhile: requests notice more.
+SQLITE_BATCH_SECONDS = 0.2
+
 #: How many rows of a kind one sweep deletes at most, so that it never holds the database for long.
 SWEEP_ROWS = 1000
 
@@ -92,6 +95,12 @@ class DjangoState(DjangoOutbox, BaseState):
     def make_breather(self) -> Callable[[], None]:
         """Return the pauses that SQLite's writers need; other databases queue them by themselves."""
         return SqliteBreather() if connections[self.alias].vendor == "sqlite" else super().make_breather()
+
+    def bound_batch(self, seconds: float, atomic: bool) -> float:
+        """Return how long a batch should take; on SQLite an atomic one is the only writer for that time."""
+        if atomic and connections[self.alias].vendor == "sqlite":
+            return min(seconds, SQLITE_BATCH_SECONDS)
+        return seconds
 
     # Receipts
 

@@ -13,13 +13,14 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostError
 
 from soc_tasks.errors import NotSupportedError
-from soc_tasks.logic.batches import MAX_BATCH_SIZE, is_logic
+from soc_tasks.logic.batches import check_batch_size, is_logic
 from soc_tasks.logic.finalizing import call_finalize, check_finalize
 from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.runs import start_run
 from soc_tasks.logic.sharding import check_shard_count
 from soc_tasks.logic.tasks import MAX_DELAY
+from soc_tasks.logic.throttling import Throttle
 from soc_tasks.logic.urls import OPTIONS_ATTRIBUTE, ViewOptions, name_view
 from soc_tasks.meta import Inherited
 from soc_tasks.values import RetryOptions
@@ -117,6 +118,7 @@ def iterative_task(  # the public signature
     on_error: str = "retry",
     access: Access = from_queue,
     using: str | None = None,
+    throttle: Throttle | None = None,
 ) -> Any:
     """Make a view an iteration: it is called with one batch of entities after the other until none is left.
 
@@ -130,7 +132,8 @@ def iterative_task(  # the public signature
         fields: Melange's name for `filter`.
         order: order field, "-" before it for descending.
         start_key: where to begin.
-        batch_size: entities a batch, at most 1,000.
+        batch_size: entities a batch, at most 1,000; None: of a model or a queryset as many as take `BATCH_SECONDS`, of
+            another logic what it gives.
         shards: into how many parts the entities are divided, at most, that are worked off side by side.
         finalize: what follows once when all is done: the name of a URL pattern or a task view, which is started with
             the original context, or a function, which gets of `context` and the captured URL arguments what it takes.
@@ -139,6 +142,8 @@ def iterative_task(  # the public signature
         on_error: must be "retry" in this release.
         access: who may start it; its slices accept the queue alone.
         using: alias that the entities are read from.
+        throttle: asked between batches, at most once a second, without arguments; it returns None to go on, or a
+            `Hold`, seconds, a timedelta or a reason to hold the iteration back.
 
     Raises:
         TypeError: the view is async or does not take `entities`.
@@ -155,12 +160,14 @@ def iterative_task(  # the public signature
         raise NotSupportedError('This release knows no on_error but "retry"; leave it out.')
     check_shard_count(shards)
     check_finalize(finalize)
+    if throttle is not None and (not callable(throttle) or iscoroutinefunction(throttle)):
+        raise TypeError(f"throttle must be a plain function without arguments, not {throttle!r:.100}.")
     if filter is not None and fields is not None:
         raise TypeError("filter and fields are the same thing; give one.")
     _check_seconds("repeat_in", repeat_in, low=0, high=MAX_DELAY.total_seconds())
     _check_seconds("time_limit", time_limit, low=1e-9)
-    if batch_size is not None and not (type(batch_size) is int and 1 <= batch_size <= MAX_BATCH_SIZE):
-        raise ValueError(f"batch_size must be a whole number from 1 to {MAX_BATCH_SIZE}, not {batch_size!r}.")
+    if batch_size is not None:
+        check_batch_size(batch_size)
     plan = Plan(
         logic=logic,
         filter=fields if filter is None else filter,
@@ -170,6 +177,7 @@ def iterative_task(  # the public signature
         atomic=atomic,
         using=using,
         repeat_in=repeat_in,
+        throttle=throttle,
         time_limit=time_limit,
         shards=shards,
         finalize=finalize,

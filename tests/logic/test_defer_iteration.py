@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 DEFAULTS = {
     "key_ranges_getter": None, "order_field": "pk", "_queue": "default", "_service": None, "_version": None,
     "_shards": 5, "_delete_marker": True, "_transactional": None, "_using": "default", "_atomic": False,
-    "_batch_size": None,
+    "_batch_size": None, "_throttle": None,
 }  # fmt: skip
 
 
@@ -81,12 +81,12 @@ def test_positional_arguments_that_fit_no_form_name_the_keywords(args):
 def test_options_by_name_and_the_functions_own():
     assert take(_shards=2, order_field="hits", word="x") == ({"_shards": 2, "order_field": "hits"}, (), {"word": "x"})
     assert take("slow", _shards=2) == ({"_queue": "slow", "_shards": 2}, (), {})
-    assert take(_on_error="retry", _error_budget=None, _throttle=None) == ({}, (), {})
+    assert take(_on_error="retry", _error_budget=None) == ({}, (), {})
     with pytest.raises(TypeError, match="_queue by position and by name"):
         take("slow", _queue="slow")
     with pytest.raises(TypeError, match="no option _eta; it knows"):
         take(_eta=None)
-    for later in ({"_on_error": "skip"}, {"_error_budget": 5}, {"_throttle": print}):
+    for later in ({"_on_error": "skip"}, {"_error_budget": 5}):
         with pytest.raises(NotSupportedError, match=next(iter(later))):
             take(**later)
 
@@ -100,6 +100,8 @@ def test_options_by_name_and_the_functions_own():
         ({"_shards": 1001}, ValueError),
         ({"_batch_size": 0}, ValueError),
         ({"_batch_size": 1001}, ValueError),
+        ({"_throttle": 5}, TypeError),
+        ({"_throttle": lambda: None}, PayloadError),
         ({"_delete_marker": 1}, TypeError),
         ({"_atomic": None}, TypeError),
         ({"_using": "nowhere"}, ConfigurationError),

@@ -82,9 +82,11 @@ def describe(iteration: Iteration) -> str:
 
 
 def describe_trouble(iteration: Iteration) -> str:
-    """Return what ended an iteration, or what keeps it from getting on; "" if nothing does."""
+    """Return what ended an iteration, or what keeps or holds it back; "" if nothing does."""
     if iteration.error:
         return iteration.error
+    if iteration.status == "running" and iteration.hold:
+        return f"held back: {iteration.hold}"
     failing = [shard for shard in iteration.shards if shard.status == "running" and shard.error]
     return f"failed {failing[0].attempts} times: {failing[0].error}" if failing else ""
 
