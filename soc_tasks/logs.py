@@ -59,7 +59,7 @@ def log_task(
         seconds: how long it took.
         wait: how long it had been due when it began.
         error: the class of what was raised, or what ended it in place of an answer.
-        start: its start id, if any.
+        start: its start id, if any; left out where that is its name.
         function: the dotted name of the function that it calls, if any.
         level: level of the line.
     """
@@ -76,7 +76,7 @@ def log_task(
         facts["error"] = error
     if function:
         facts["function"] = function
-    if start:
+    if start and start != task:
         facts["start"] = start
     logger.log(level, "task %s", facts)
 

@@ -159,12 +159,12 @@ def test_a_line_without_the_engine(task_queues, caplog):
     [line] = [line for line in caplog.messages if line.startswith("task queue=")]
     path = handle.url.partition("?")[0]
     assert line.startswith(f"task queue=default task={handle.name} path={path} attempt=1 outcome=retry status=500 ms=")
-    assert re.search(r"error=ZeroDivisionError start=[0-9a-f]{32}$", line)
+    assert line.endswith("error=ZeroDivisionError")
 
 
 @pytest.mark.django_db
 def test_the_line_of_a_deferred_call_without_the_engine(task_queues, caplog, called):
-    defer(note, 1)
+    defer(note, 1, _name="once")
     with caplog.at_level(logging.INFO):
         task_queues.process_task_queues()
     [line] = [line for line in caplog.messages if line.startswith("task queue=")]

@@ -122,6 +122,8 @@ def test_the_line_of_another_view_names_none_whatever_its_context_holds(store, l
     ("start_id", "header", "wanted"),
     [
         ("2" * 32, Meta(start_id="1" * 32).to_header(), "2" * 32),
+        # It is its name.
+        ("3" * 32, None, None),
         # It came by the API.
         ("", Meta(start_id="1" * 32).to_header(), "1" * 32),
         ("", "damaged", None),
@@ -130,7 +132,7 @@ def test_the_line_of_another_view_names_none_whatever_its_context_holds(store, l
 )
 def test_a_task_is_known_by_its_start_across_queues_and_processes(store, lines, start_id, header, wanted):
     headers = {"Content-Type": FORM, **({} if header is None else {META_HEADER: header})}
-    store.add([make_task("/noop", start_id=start_id, headers=headers)])
+    store.add([make_task("/noop", name="3" * 32, start_id=start_id, headers=headers)])
     Worker(store.alias, threads=1).run_until_empty()
     [line] = lines()
     assert line.get("start") == wanted
