@@ -43,6 +43,8 @@ def log_task(
     seconds: float | None = None,
     wait: float | None = None,
     error: str | None = None,
+    start: str | None = None,
+    function: str | None = None,
     level: int = logging.INFO,
 ) -> None:
     """Write the one line of an attempt that has ended; what is None is left out.
@@ -57,6 +59,8 @@ def log_task(
         seconds: how long it took.
         wait: how long it had been due when it began.
         error: the class of what was raised, or what ended it in place of an answer.
+        start: its start id, if any; left out where that is its name.
+        function: the dotted name of the function that it calls, if any.
         level: level of the line.
     """
     if not logger.isEnabledFor(level):
@@ -70,6 +74,10 @@ def log_task(
         facts["wait_ms"] = round(max(0.0, wait) * 1000, 2)
     if error is not None:
         facts["error"] = error
+    if function:
+        facts["function"] = function
+    if start and start != task:
+        facts["start"] = start
     logger.log(level, "task %s", facts)
 
 

@@ -218,6 +218,7 @@ class Delivery:
         stopping: whether the worker wants to end: work that can be cut short should be.
         failures: the exceptions that the view raised, for whoever made the call.
         outcomes: gets the outcome that the view decides on, where whoever made the call writes the log line.
+        functions: gets the name of the deferred function that is called, likewise.
         note: what whoever made the last call noted (`Answer.note`).
         is_overdue: whether its attempts were used up before this one, of which no answer came: it must not run.
         takes_countdown: whether the queue goes by the countdown of an answer (`repeatTask(countdown)`).
@@ -234,6 +235,7 @@ class Delivery:
     stopping: Callable[[], bool] = _never
     failures: list[BaseException] = field(default_factory=list)
     outcomes: list[str] | None = None
+    functions: list[str] = field(default_factory=list)
     note: str = ""
     is_overdue: bool = False
     takes_countdown: bool = True

@@ -68,6 +68,28 @@ def find_blocks(page, language):
     return [(text.count("\n", 0, match.start()) + 1, textwrap.dedent(match[2])) for match in found]
 
 
+#: What a site may have used of djangae 2.0.0rc5.
+OF_DJANGAE = """
+    defer defer_iteration_with_finalize get_deferred_shard_index PermanentTaskFailure SingularTaskFailure
+    _queue _eta _countdown _name _service _version _instance _transactional _using _small_task _wipe_related_caches _url
+    _headers _retry_options TimeoutException DeferIterationMarker tasks_deferred_handler
+    get_cloud_tasks_client ensure_required_queues_exist cloud_tasks_project cloud_tasks_location cloud_tasks_parent_path
+    cloud_tasks_queue_path CLOUD_TASKS_QUEUES CLOUD_TASKS_LOCATION CLOUD_TASKS_PROJECT_ID TASKS_EMULATOR_HOST
+    datastore_key_ranges sequential_int_key_ranges uuid_key_ranges firestore_scattered_int_key_ranges
+    firestore_name_key_ranges firebase_uid_key_ranges SampledKeyRangeGenerator iterate_in_chunks
+    task_only task_or_superuser_only csrf_exempt_if_task internal_only
+    is_in_task is_in_cron task_name task_queue_name task_retry_count task_execution_count tasks_location
+    TaskEnvironmentMiddleware task_environment_middleware TestCase TransactionTestCase process_task_queues
+    flush_task_queues get_task_count assertNumTasksEquals max_task_retry_count TaskFailedBehaviour TaskFailedError
+"""
+
+
+@pytest.mark.parametrize("name", OF_DJANGAE.split())
+def test_every_name_of_djangae_is_in_the_guide(name):
+    text = find_section((DOCS / "howto" / "move-to-soc-tasks.md").read_text(), "From djangae's `djangae.tasks`")
+    assert re.search(rf"\b{name}\b", text)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_piece_of_python_is_python(page):
     for line, block in find_blocks(page, "python"):

@@ -11,11 +11,12 @@ import sys
 
 import pytest
 
-from soc_tasks import RetryOptions, startTask
+from soc_tasks import RetryOptions, defer, startTask
 from soc_tasks.engine.loglines import format_line
 from soc_tasks.logs import Facts, JsonFormatter, KeyValueFormatter, log_task
 from soc_tasks.testing import TaskFailedBehaviour
 from tests import site
+from tests.specimen.functions import note
 
 NASTY = [
     'a"b',
@@ -159,3 +160,12 @@ def test_a_line_without_the_engine(task_queues, caplog):
     path = handle.url.partition("?")[0]
     assert line.startswith(f"task queue=default task={handle.name} path={path} attempt=1 outcome=retry status=500 ms=")
     assert line.endswith("error=ZeroDivisionError")
+
+
+@pytest.mark.django_db
+def test_the_line_of_a_deferred_call_without_the_engine(task_queues, caplog, called):
+    defer(note, 1, _name="once")
+    with caplog.at_level(logging.INFO):
+        task_queues.process_task_queues()
+    [line] = [line for line in caplog.messages if line.startswith("task queue=")]
+    assert re.search(r"outcome=done .* function=tests\.specimen\.functions\.note start=[0-9a-f]{32}$", line)

@@ -14,6 +14,7 @@ from soc_tasks.engine.clock import from_micros
 from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.store.base import Store
+from soc_tasks.engine.store.enqueue import explain_taken
 from soc_tasks.errors import NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.values import Task
 
@@ -68,8 +69,7 @@ class EmbeddedBackend(BaseBackend):
         from soc_tasks.backends import outbox
 
         if taken := [*self.store.find_taken(tasks), *outbox.find_taken(tasks, using)]:
-            names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
-            raise TaskAlreadyExistsError(f"These names exist already, or existed a short while ago: {names}.")
+            raise TaskAlreadyExistsError(explain_taken(taken))
 
     def accept(self, tasks: Sequence[Task]) -> None:
         """Take tasks of the outbox over; a name that is taken is a task that came already."""

@@ -49,7 +49,10 @@ class MemoryBackend(BaseBackend):
         taken = self.names | {(task.queue, task.name) for task in self._waiting() if task.named}
         for task in tasks:
             if task.named and (task.queue, task.name) in taken:
-                raise TaskAlreadyExistsError(f"The name {task.name!r} was used before in queue {task.queue!r}.")
+                raise TaskAlreadyExistsError(
+                    f"The name {task.name!r} was used before in queue {task.queue!r}. This backend is for tests: "
+                    "names come free with flush_task_queues() alone."
+                )
             taken.add((task.queue, task.name))
         if connections[alias].in_atomic_block:
             transaction.on_commit(_Pending(self, list(tasks)), using=alias)

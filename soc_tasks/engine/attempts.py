@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -16,7 +17,8 @@ from soc_tasks import logs
 from soc_tasks.engine.clock import SECOND, Clock, from_micros
 from soc_tasks.engine.store.rows import Leased
 from soc_tasks.engine.verdicts import TIMED_OUT, Options, is_last_attempt
-from soc_tasks.values import DELIVERY_KEY, Answer, Delivery, Task
+from soc_tasks.meta import Meta
+from soc_tasks.values import DELIVERY_KEY, META_HEADER, Answer, Delivery, Task
 
 logger = logging.getLogger("soc_tasks.engine")
 
@@ -119,12 +121,22 @@ def log_attempt(job: Job, answer: Answer, error: str | None = None) -> None:
             seconds=job.seconds,
             wait=(job.started - (abs(leased.due) or job.started)) / SECOND,
             error=error,
+            start=leased.start_id or _read_start(leased),
+            function=delivery.functions[0] if delivery is not None and delivery.functions else None,
             level=logging.WARNING if error == TIMED_OUT_NAME else logging.INFO,
         )
     except Exception:
         # A filter of the site's broke, say: its line is lost, and not the thread that would have written it.
         if logging.raiseExceptions:
             traceback.print_exc()
+
+
+def _read_start(leased: Leased) -> str | None:
+    """Return the start id of a task that came by the API, whose headers alone have it."""
+    try:
+        return Meta.from_header(json.loads(leased.headers)[META_HEADER]).start_id
+    except (KeyError, ValueError):
+        return None
 
 
 def _name_outcome(delivery: Delivery | None, answer: Answer) -> str:

@@ -1,7 +1,7 @@
 """What the arguments of deferred functions may hold beyond typed JSON.
 
 Functions, classes and bound methods by reference, partials, enum members, dataclasses, named tuples, model instances as
-they are, querysets, and dicts with keys of any type.
+they are, querysets, what is Datastore's, and dicts with keys of any type.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.db.models import Manager, Model, QuerySet
 
 from soc_tasks.errors import PayloadError
-from soc_tasks.logic import instances, querysets, references
+from soc_tasks.logic import datastore_values, instances, querysets, references
 from soc_tasks.logic.payloads import UnknownNameError
 
 Pack = Callable[[Any, str], Any]
@@ -34,6 +34,7 @@ class Arguments:
 
     tags: Final = frozenset(
         {"enum", "model", "queryset", "class", "function", "method", "partial", "dataclass", "namedtuple"}
+        | datastore_values.TAGS
     )
 
     def __init__(self, *, related: bool = False, paged: bool = False) -> None:
@@ -75,7 +76,8 @@ class Arguments:
             name = references.name_of(type(value), f"the class of {path}")
             items = [pack(item, f"{path}.{field}") for field, item in zip(value._fields, value, strict=True)]
             return "namedtuple", [name, items]
-        return None
+        tag = datastore_values.find_tag(value)
+        return None if tag is None else (tag, datastore_values.pack_value(tag, value, path, pack))
 
     def _pack_method(self, method: MethodType, path: str, pack: Pack) -> list[Any]:
         name = getattr(method.__func__, "__name__", "")
@@ -126,6 +128,8 @@ class Arguments:
             return instances.unpack_instance(inner, unpack)
         if tag == "queryset":
             return querysets.unpack_queryset(inner, unpack, paged=self._paged)
+        if tag in datastore_values.TAGS:
+            return datastore_values.unpack_value(tag, inner, unpack)
         if not isinstance(inner, list):
             raise ValueError(f"what is tagged {tag!r} is none")
         if tag == "partial":

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -83,11 +84,16 @@ def _surely_takes(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return False
     code, given = function.__code__, len(args)
     count, names = code.co_argcount, code.co_varnames
-    if given > count:
+    if given > count and not code.co_flags & CO_VARARGS:
         return False
-    only = names[count : count + code.co_kwonlyargcount]
-    must = {*names[given : count - len(function.__defaults__ or ())], *only} - (function.__kwdefaults__ or {}).keys()
-    return must <= kwargs.keys() <= {*names[max(given, code.co_posonlyargcount) : count], *only}
+    unnamed, only = code.co_posonlyargcount, names[count : count + code.co_kwonlyargcount]
+    needed = names[given : count - len(function.__defaults__ or ())]
+    must = {*needed, *only} - (function.__kwdefaults__ or {}).keys()
+    if code.co_flags & CO_VARKEYWORDS:
+        # Any name but one that has its value: those without a name of their own are missing, whatever is named so.
+        free = kwargs.keys().isdisjoint(names[unnamed : min(given, count)])
+        return free and must <= kwargs.keys() and must.isdisjoint(names[:unnamed])
+    return must <= kwargs.keys() <= {*names[max(given, unnamed) : count], *only}
 
 
 def describe(function: Any) -> str:

@@ -22,6 +22,7 @@ import simplejson
 from django.utils.functional import LazyObject
 
 from soc_tasks.errors import PayloadError
+from soc_tasks.logic.datastore_values import find_tag
 from soc_tasks.logic.strict_json import check_text, read
 
 #: Lists and dicts inside each other; a 100,000 deep text would end in RecursionError, not in an error to handle.
@@ -226,6 +227,8 @@ def _pack_rare(value: Any, path: str, depth: int, more: Extension | None) -> Any
     if (encoder := _find_encoder(value)) is not None:
         return {_TAG: encoder[0], "v": encoder[1](value, path)}
     if isinstance(value, dict):
+        if more is None and find_tag(value) is not None:
+            raise PayloadError(f"{path} is an entity, of which only the arguments of deferred functions keep the key.")
         return _pack_dict(value, path, depth, more)
     if kind in _COLLECTIONS:
         items = [_pack(item, f"{path}[{i}]", depth + 1, more) for i, item in enumerate(value)]

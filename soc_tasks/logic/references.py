@@ -125,6 +125,7 @@ def _find_in(home: Any, name: str) -> Any:
     return found if own and getattr(found, "__qualname__", None) == name else None
 
 
+@lru_cache(maxsize=1024)
 def _is_plain(module: str, name: str) -> bool:
     parts = [*module.split("."), *name.split(".")]
     return all(part.isidentifier() and not part.startswith("__") for part in parts)

@@ -240,7 +240,8 @@ def _find_eta(countdown: float | None, eta: datetime | None, now: datetime) -> d
     if countdown is not None:
         good = isinstance(countdown, (int, float)) and not isinstance(countdown, bool)
         if not good or not math.isfinite(countdown) or not 0 <= countdown <= MAX_DELAY.total_seconds():
-            raise ValueError(f"countdown must be seconds from 0 to 30 days, not {countdown!r}.")
+            hint = " Pass its total_seconds()." if isinstance(countdown, timedelta) else ""
+            raise ValueError(f"countdown must be seconds from 0 to 30 days, not {countdown!r}.{hint}")
         return now + timedelta(seconds=countdown) if countdown else None
     return eta
 
@@ -249,6 +250,11 @@ def _check_eta(eta: datetime | None, now: datetime) -> None:
     if eta is None:
         return
     if not isinstance(eta, datetime) or eta.tzinfo is None or eta.utcoffset() is None:
-        raise ValueError(f"eta must be a datetime with a time zone, not {eta!r}; see django.utils.timezone.make_aware.")
+        hint = (
+            "to wait for so long, pass its total_seconds() as countdown"
+            if isinstance(eta, timedelta)
+            else "see django.utils.timezone.make_aware"
+        )
+        raise ValueError(f"eta must be a datetime with a time zone, not {eta!r}; {hint}.")
     if eta - now > MAX_DELAY:
         raise ValueError(f"eta must be at most 30 days ahead, not {eta.isoformat()}.")

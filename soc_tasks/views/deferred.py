@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from soc_tasks.errors import FatalTaskError, PayloadError
 from soc_tasks.logic.calls import Call as DeferredCall
 from soc_tasks.logic.calls import read_call
-from soc_tasks.logic.envelopes import CallEndedError, forget, open_sealed
+from soc_tasks.logic.envelopes import LABEL, CallEndedError, forget, open_sealed
 from soc_tasks.logic.payloads import UnknownNameError
 from soc_tasks.logic.urls import ViewOptions
 from soc_tasks.state import get_state
@@ -73,12 +73,17 @@ def _run(info: TaskInfo) -> Outcome:
     return responses.DONE
 
 
+def name_function(context: dict[str, Any]) -> str:
+    """Return the name of what is called, as the sender tells it, for the log."""
+    name = context.get("function")
+    return name[:LABEL] if isinstance(name, str) else "unknown"
+
+
 def _view(request: HttpRequest) -> None:
     """Stand for the functions, which are found by their names."""
 
 
 def _handle(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponse:
-    name = call.info.context.get("function")
     return run(
         call.request,
         deferred,
@@ -86,7 +91,7 @@ def _handle(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpRe
         lambda: _run(call.info),
         (),
         call.delivery,
-        name=name if isinstance(name, str) else "deferred",
+        name=name_function(call.info.context),
     )
 
 

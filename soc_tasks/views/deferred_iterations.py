@@ -20,7 +20,7 @@ from soc_tasks.state import get_state
 from soc_tasks.views import responses
 from soc_tasks.views.access import from_queue
 from soc_tasks.views.decorators import make_view
-from soc_tasks.views.deferred import UnreadableCallError
+from soc_tasks.views.deferred import UnreadableCallError, name_function
 from soc_tasks.views.intake import Call, quoted_script_name
 from soc_tasks.views.responses import Outcome
 from soc_tasks.views.running import UnknownCallError, run
@@ -94,7 +94,7 @@ def _handle(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpRe
         lambda: _start(call) if message is None else _slice(call, message),
         (),
         call.delivery,
-        name=str(call.info.context.get("function", "deferred_iteration")),
+        name=name_function(call.info.context),
     )
 
 

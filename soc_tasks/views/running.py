@@ -133,10 +133,12 @@ def run(
         work: does it, and returns the outcome where nothing is raised.
         fatal_on: exceptions of the view that end the task.
         delivery: gets to know the exceptions.
-        name: what the log calls it; None: the view's own.
+        name: that of the function which the view stands for, for the log.
     """
     label = name or getattr(view, "__qualname__", None) or repr(view)
     started = time.perf_counter()
+    if name is not None and delivery is not None:
+        delivery.functions.append(name)
     request.task = info  # type: ignore[attr-defined] # the documented attribute
     signals.task_started.send_robust(sender=view, task=info, request=request)
     token = current_task.set(info)
@@ -161,12 +163,17 @@ def run(
         # The engine writes the line, as it does for views that are none of ours and for attempts that never answer.
         delivery.outcomes.append(outcome.name)
     else:
-        _log_finished(request, info, outcome, seconds, error)
+        _log_finished(request, info, outcome, seconds, error, name)
     return outcome.to_response(countdown)
 
 
 def _log_finished(
-    request: HttpRequest, info: TaskInfo, outcome: Outcome, seconds: float, error: Exception | None
+    request: HttpRequest,
+    info: TaskInfo,
+    outcome: Outcome,
+    seconds: float,
+    error: Exception | None,
+    function: str | None = None,
 ) -> None:
     logs.log_task(
         queue=info.queue,
@@ -178,6 +185,8 @@ def _log_finished(
         seconds=seconds,
         wait=None if info.eta is None else time.time() - seconds - info.eta.timestamp(),
         error=None if error is None else logs.name_error(error),
+        start=info.start_id,
+        function=function,
     )
 
 

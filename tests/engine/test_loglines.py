@@ -6,6 +6,7 @@ import logging
 import re
 import types
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 import pytest
 from django.urls import include, path
@@ -14,10 +15,13 @@ from soc_tasks import FatalTaskError, task
 from soc_tasks.engine.processes import born, this_host
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.worker import Worker
+from soc_tasks.logic.calls import Call, write_call
+from soc_tasks.logic.envelopes import seal
 from soc_tasks.meta import Meta
 from soc_tasks.values import META_HEADER, RetryOptions
 from tests.engine import views
 from tests.engine.tasks import make_task, rolled_back
+from tests.specimen import functions
 
 SECRET = "sentinel-4711"
 ONCE = RetryOptions(max_attempts=1)
@@ -55,6 +59,7 @@ def site_with_tasks(settings):
     conf.urlpatterns = [
         path("decorated", decorated),
         path("fatal", fatal),
+        path("_tasks/", include("soc_tasks.urls")),
         path("", include("tests.engine.urls")),
     ]
     settings.ROOT_URLCONF = conf
@@ -83,6 +88,54 @@ def test_each_attempt_has_one_line(store, lines, site_with_tasks, url, attempts,
     assert (line["outcome"], line["status"], line.get("error")) == (outcome, status, error)
     assert float(line["ms"]) >= 0
     assert SECRET not in str(line)
+
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("function", "outcome", "error"), [(functions.note, "done", None), (functions.refuse, "dead", "FatalTaskError")]
+)
+def test_the_line_of_a_deferred_call_names_the_function(
+    store, lines, site_with_tasks, called, function, outcome, error
+):
+    name = f"tests.specimen.functions.{function.__name__}"
+    context, _ = seal(write_call(Call(function=function, args=(SECRET,), kwargs={})), name)
+    headers = {"Content-Type": FORM, META_HEADER: Meta(start_id="1" * 32).to_header()}
+    store.add([make_task("/_tasks/deferred/", body=urlencode(context).encode(), headers=headers)])
+    Worker(store.alias, threads=1).run_until_empty()
+    [line] = lines()
+    assert (line["path"], line["outcome"], line.get("error")) == ("/_tasks/deferred/", outcome, error)
+    assert line["function"] == name
+    assert SECRET not in str(line)
+
+
+def test_the_line_of_another_view_names_none_whatever_its_context_holds(store, lines, site_with_tasks):
+    headers = {"Content-Type": FORM, META_HEADER: Meta(start_id="1" * 32).to_header()}
+    store.add([make_task("/decorated", body=b"function=mine", headers=headers)])
+    Worker(store.alias, threads=1).run_until_empty()
+    [line] = lines()
+    assert "function" not in line
+
+
+@pytest.mark.parametrize(
+    ("start_id", "header", "wanted"),
+    [
+        ("2" * 32, Meta(start_id="1" * 32).to_header(), "2" * 32),
+        # It is its name.
+        ("3" * 32, None, None),
+        # It came by the API.
+        ("", Meta(start_id="1" * 32).to_header(), "1" * 32),
+        ("", "damaged", None),
+        ("", None, None),
+    ],
+)
+def test_a_task_is_known_by_its_start_across_queues_and_processes(store, lines, start_id, header, wanted):
+    headers = {"Content-Type": FORM, **({} if header is None else {META_HEADER: header})}
+    store.add([make_task("/noop", name="3" * 32, start_id=start_id, headers=headers)])
+    Worker(store.alias, threads=1).run_until_empty()
+    [line] = lines()
+    assert line.get("start") == wanted
 
 
 def test_retries_are_told_one_by_one(store, lines):

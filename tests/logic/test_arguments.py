@@ -16,13 +16,14 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
+from google.cloud.datastore import Entity, Key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soc_tasks import PayloadError, defer
 from soc_tasks.logic.calls import Call, read_call, write_call
 from tests.logic.test_payloads import HASHABLE, KEYS, LOOK_ALIKES
-from tests.specimen import functions
+from tests.specimen import datastore, functions
 from tests.specimen.functions import (
     Base,
     Caller,
@@ -52,7 +53,7 @@ NAMED = st.sampled_from(
     [note, functions.decorated, functions.cached, Maker, Maker.Inner, Maker.static, Maker.of_class, Child.of_class]
 )
 KEYS_OF_ANY_TYPE = st.recursive(
-    HASHABLE | MEMBERS | NAMED,
+    HASHABLE | MEMBERS | NAMED | datastore.KEYS,
     lambda inner: st.one_of(
         st.builds(Frozen, inner, inner),
         st.builds(Pair, inner, inner),
@@ -63,7 +64,11 @@ KEYS_OF_ANY_TYPE = st.recursive(
     max_leaves=5,
 )
 VALUES = st.recursive(
-    KEYS_OF_ANY_TYPE | st.sampled_from(LOOK_ALIKES) | st.builds(Fixed, st.sampled_from(["", "ü"])),
+    KEYS_OF_ANY_TYPE
+    | st.sampled_from(LOOK_ALIKES)
+    | st.builds(Fixed, st.sampled_from(["", "ü"]))
+    | datastore.POINTS
+    | datastore.TIMES,
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.dictionaries(KEYS, inner, max_size=3),
@@ -73,6 +78,7 @@ VALUES = st.recursive(
         st.builds(Point, inner, inner, st.lists(inner, max_size=2)),
         st.builds(Derived, st.just("a"), st.integers(), inner),
         st.builds(Typed, st.integers(), inner),
+        datastore.entities(inner, datastore.KEYS),
     ),
     max_leaves=10,
 )
@@ -92,6 +98,8 @@ def carry(value):
 
 def shape(value):
     """What equality does not see: types, the sign of zero, and the offset of a moment."""
+    if isinstance(value, Entity | Key):
+        return datastore.anatomy(value)
     if isinstance(value, dict):
         return type(value), [(shape(key), shape(item)) for key, item in value.items()]
     if isinstance(value, list | tuple):

@@ -16,19 +16,23 @@ def default(a, b=1): ...
 def positional(a, b=1, /): ...
 def mixed(a, /, b, *, c, d=1): ...
 def only(*, c): ...
+def more(a, b=1, *c): ...
+def any_name(a, /, b, **more): ...
+def everything(*args, **kwargs): ...
+def much(a, b=1, /, c=2, *args, d, **kwargs): ...
 
 
-FUNCTIONS = (nothing, plain, default, positional, mixed, only)
+FUNCTIONS = (nothing, plain, default, positional, mixed, only, more, any_name, everything, much)
 NAMES = ("a", "b", "c", "d", "x")
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
-def test_arguments_are_taken_as_by_the_signature(function):
+def test_arguments_are_taken_as_python_takes_them(function):
     keywords = chain.from_iterable(combinations(NAMES, many) for many in range(len(NAMES) + 1))
     for many, names in product(range(4), keywords):
         args, kwargs = (0,) * many, dict.fromkeys(names, 0)
         try:
-            inspect.signature(function).bind(*args, **kwargs)
+            function(*args, **kwargs)
             good = True
         except TypeError:
             good = False
@@ -36,11 +40,9 @@ def test_arguments_are_taken_as_by_the_signature(function):
 
 
 def test_what_is_no_plain_function_is_looked_at_closely():
-    def everything(*args, **kwargs): ...
     def marked(): ...
 
     marked.__signature__ = inspect.signature(plain)
-    assert not _surely_takes(everything, (1,), {"a": 1})
     assert not _surely_takes(marked, (), {})
     assert not _surely_takes(str.upper, ("a",), {})
 

@@ -261,6 +261,13 @@ def test_an_option_out_of_range_is_refused(narrow, memory_backend, options, erro
     assert PayloadRow.objects.count() == 0
 
 
+def test_a_duration_is_told_how_to_become_seconds(memory_backend):
+    refuses(
+        ValueError, r"countdown must be seconds .* Pass its total_seconds\(\)\.", note, _countdown=timedelta(hours=1)
+    )
+    refuses(ValueError, r"pass its total_seconds\(\) as countdown", note, _eta=timedelta(hours=1))
+
+
 @pytest.mark.parametrize(
     ("function", "args", "kwargs"),
     [

@@ -121,6 +121,21 @@ def test_what_is_kept_lives_as_long_as_the_task_or_its_letter_may(narrow, task_q
         row.delete()
 
 
+def test_a_task_whose_arguments_are_kept_has_all_its_options(narrow, memory_backend, monkeypatch):
+    monkeypatch.setattr(type(memory_backend), "supports_routing", True)
+    eta = get_state().now() + timedelta(days=1)
+    options = {"_eta": eta, "_service": "s", "_version": "v", "_headers": {"X-Trace": "1"}}
+    retry = {"max_attempts": 7}
+    for value in (1, LARGE):
+        defer(note, value, _name=f"once-{len(str(value))}", _retry_options=retry, **options)
+    small, large = memory_backend.tasks_now()
+    assert [PayloadRow.objects.get().start_id, small.name, small.named] == [large.start_id, "once-1", True]
+    assert (large.eta, large.service, large.version, large.retry.max_attempts) == (eta, "s", "v", 7)
+    for field in ("queue", "path", "eta", "service", "version", "retry", "named"):
+        assert getattr(large, field) == getattr(small, field)
+    assert large.headers["X-Trace"] == "1"
+
+
 def test_what_is_kept_is_swept_after_its_time(narrow, task_queues, called):
     defer(note, LARGE)
     defer(note, LARGE + "2")

@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 from django.db import models, transaction
 
-from soc_tasks import FatalTaskError, SingularTaskFailure
+from soc_tasks import (
+    FatalTaskError,
+    SingularTaskFailure,
+    is_in_cron,
+    is_in_task,
+    task_execution_count,
+    task_name,
+    task_queue_name,
+    task_retry_count,
+)
 
 #: What was called, and with what.
 calls: list = []
@@ -19,6 +28,13 @@ calls: list = []
 
 def note(*args, **kwargs):
     calls.append((args, kwargs))
+
+
+def tell(*args):
+    """Note what the environment says of the call."""
+    calls.append(
+        (is_in_task(), is_in_cron(), task_name(), task_queue_name(), task_retry_count(), task_execution_count())
+    )
 
 
 def two(first, second=None):

@@ -80,6 +80,14 @@ def test_a_function_that_hides_that_it_is_async_is_not_taken_for_done(memory_bac
     assert called == []
 
 
+def test_the_environment_tells_a_function_of_its_call_and_nobody_after_it(task_queues, settings, called):
+    settings.CLOUD_TASKS_QUEUES = [{"name": "mail"}]
+    defer(functions.tell, _name="once", _queue="mail")
+    task_queues.process_task_queues()
+    functions.tell()
+    assert called == [(True, False, "once", "mail", 0, 0), (False, False, None, None, None, None)]
+
+
 def test_what_it_returns_is_dropped(task_queues):
     defer(functions.answer, 404)
     defer(functions.answer, None)

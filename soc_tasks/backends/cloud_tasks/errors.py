@@ -50,7 +50,10 @@ def translate(error: ServiceError, queue: str, what: str) -> EnqueueError | Conf
     """
     code, text = error.code, error.text
     if code == "ALREADY_EXISTS":
-        return TaskAlreadyExistsError(f"The name of {what} exists already, or existed a short while ago. ({text})")
+        return TaskAlreadyExistsError(
+            f"The name of {what} exists already, or existed a short while ago: Cloud Tasks keeps a name for up to 24 "
+            f"hours after its task has ended, and for 9 days in a queue that queue.yaml made. ({text})"
+        )
     if code == "NOT_FOUND":
         return QueueNotFoundError(
             f"Cloud Tasks knows no queue {queue!r}, or the service account of SERVICE_ACCOUNT does not exist. Make the "

@@ -10,6 +10,7 @@ from typing import Any, Final
 from django.db import DatabaseError, Error, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
+from soc_tasks.conf import get_settings
 from soc_tasks.engine.store.console import ConsoleStore
 from soc_tasks.engine.store.rows import GIVEN, TASKS, State, write_task
 from soc_tasks.engine.wakeup import wake
@@ -25,6 +26,15 @@ _BODY: Final = GIVEN.index("body")
 _ROW = f"({', '.join(['%s'] * len(GIVEN))})"
 _INTO = f"INTO {TASKS} ({', '.join(GIVEN)}) VALUES "
 _DROP_FREE = f"DELETE FROM {TASKS} WHERE queue = %s AND name = %s AND state = {State.ENDED:d} AND due <= %s"
+
+
+def explain_taken(tasks: Sequence[Task]) -> str:
+    """Return what to tell whoever chose the names of tasks that are taken, and how long they stay so."""
+    names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in tasks[:5])
+    return (
+        f"These names exist already, or existed a short while ago: {names}. A name stays taken until its task "
+        f"has ended, and for {get_settings().tombstone_seconds:,.0f} s after that (SOC_TASKS['TOMBSTONE_SECONDS'])."
+    )
 
 
 class EnqueueStore(ConsoleStore):
@@ -105,12 +115,7 @@ class EnqueueStore(ConsoleStore):
 
     def _explain(self, tasks: Sequence[Task]) -> str:
         taken = self.find_taken(tasks)
-        names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
-        return (
-            f"These names exist already, or existed a short while ago: {names}."
-            if names
-            else "A name stands twice among these tasks."
-        )
+        return explain_taken(taken) if taken else "A name stands twice among these tasks."
 
     def _unavailable(self, error: Error) -> BackendUnavailableError:
         message = f"The task could not be written to the database {self.alias!r}: {error}."
