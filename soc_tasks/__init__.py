@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from soc_tasks.errors import SocTasksError as SocTasksError
     from soc_tasks.errors import TaskAlreadyExistsError as TaskAlreadyExistsError
     from soc_tasks.errors import TaskTooLargeError as TaskTooLargeError
+    from soc_tasks.logic.batches import DatastoreLogic as DatastoreLogic
     from soc_tasks.logic.batches import ModelLogic as ModelLogic
     from soc_tasks.logic.batches import register_logic as register_logic
     from soc_tasks.logic.deferred import defer as defer
@@ -88,7 +89,7 @@ _MODULES = {
     "soc_tasks.logic.deferred": ("defer", "defer_iteration_with_finalize", "get_deferred_shard_index"),
     "soc_tasks.logic.payloads": ("register_codec",),
     "soc_tasks.logic.iterations": ("Iteration",),
-    "soc_tasks.logic.batches": ("ModelLogic", "register_logic"),
+    "soc_tasks.logic.batches": ("DatastoreLogic", "ModelLogic", "register_logic"),
     "soc_tasks.logic.timekeeper": ("Timekeeper",),
     "soc_tasks.values": ("Hold", "RetryOptions", "TaskHandle", "TaskInfo", "TaskRequest"),
     "soc_tasks.views.access": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["pytester", "tests.requirements", "tests.databases", "tests.figures"]
+pytest_plugins = ["pytester", "tests.requirements", "tests.databases", "tests.emulators", "tests.figures"]
 
 
 def pytest_collection_modifyitems(config, items):

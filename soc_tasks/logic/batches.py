@@ -1,20 +1,24 @@
 """Batches of entities: `getBatchOfData` over models and querysets, and the registry of logics by name.
 
 A logic is anything with `getBatchOfData(filter, start_key, batch_size)`, which returns a list of entities and the key
-of the first entity of the next batch, None at the end. `ModelLogic` is the one for Django's models.
+of the first entity of the next batch, None at the end. `ModelLogic` is the one for Django's models, `DatastoreLogic`
+that for kinds of Google's Datastore.
 """
 
 from __future__ import annotations
 
 import inspect
 from types import FunctionType
-from typing import Any, Final
+from typing import Any
 
 from django.db.models import Manager, Model, OuterRef, Q, QuerySet, Subquery, prefetch_related_objects
 from django.db.models.fields.reverse_related import ForeignObjectRel
 from django.db.models.lookups import IsNull
 
+from soc_tasks.logic.datastore_batches import DatastoreLogic as DatastoreLogic  # noqa: PLC0414 - a name of this module
+from soc_tasks.logic.datastore_queries import is_query
 from soc_tasks.logic.filters import check_posted_filter, coerce_value
+from soc_tasks.logic.full_logic import FullLogic, KeyRange, check_batch_size, take_start_key
 from soc_tasks.logic.seek import (
     Order,
     Position,
@@ -25,15 +29,12 @@ from soc_tasks.logic.seek import (
     plan_seeks,
 )
 
-#: The most entities of one batch (Melange's limit, which was the Datastore's).
-MAX_BATCH_SIZE: Final = 1000
-
 
 class UnknownLogicError(LookupError, ValueError):
     """No logic is registered under this name."""
 
 
-class ModelLogic:
+class ModelLogic(FullLogic):
     """Batches of a model's entities, each entity once, in the order of one field.
 
     Args:
@@ -47,8 +48,6 @@ class ModelLogic:
         ValueError: the queryset cannot be read from a key on (sliced, combined, values, DISTINCT ON, ...), the
             primary key is composite, or order_field or batch_size is none.
     """
-
-    is_paced = False  # whether batch_size is a beginning only, since nobody gave one
 
     def __init__(self, source: Any, order_field: str = "pk", batch_size: int = 100) -> None:
         """Check the source, so that a mistake shows where it is made."""
@@ -97,10 +96,7 @@ class ModelLogic:
         Raises:
             ValueError: a key is not one of this logic and order, or an argument is out of bounds.
         """
-        if isinstance(filter, str):
-            if start_key is not None:
-                raise TypeError("getBatchOfData() got two start keys: a str in the place of filter is one.")
-            filter, start_key = None, filter
+        filter, start_key = take_start_key(filter, start_key)
         size = self.batch_size if batch_size is None else check_batch_size(batch_size)
         ordering = self._parse_order(order)
         start = None if start_key is None else decode_key(ordering, start_key, self.using)
@@ -167,6 +163,18 @@ class ModelLogic:
         """
         return check_posted_filter(self.model, given, using=self.using)
 
+    def join_filters(self, ours: Any, posted: dict[str, Any]) -> Any:
+        """Return the filter that is both."""
+        return (Q(**ours) if isinstance(ours, dict) else ours) & Q(**posted)
+
+    def find_key_ranges(
+        self, shard_count: int, *, filter: Any = None, order: str | None = None, getter: Any = None
+    ) -> list[KeyRange]:
+        """Return the ranges of keys of at most so many shards; arguments as of `sharding.find_key_ranges`."""
+        from soc_tasks.logic.sharding import find_key_ranges
+
+        return find_key_ranges(self, shard_count, filter=filter, order=order, getter=getter)
+
     def missing_index(self, order: str | None = None) -> str | None:
         """Return which index the order lacks, as a sentence for the one who can add it, or None.
 
@@ -222,6 +230,7 @@ def is_logic(value: Any) -> bool:
     """Return whether `value` is meant as a logic: what `resolve_logic` takes, a plain callable never."""
     return (
         isinstance(value, str | QuerySet | Manager)
+        or is_query(value)
         or (isinstance(value, type) and issubclass(value, Model))
         or callable(getattr(value, "getBatchOfData", None))
     )
@@ -231,7 +240,7 @@ def resolve_logic(value: Any) -> Any:
     """Return the object with getBatchOfData that `value` stands for.
 
     Args:
-        value: such an object, a model class, a manager, a queryset, or a registered name.
+        value: such an object, a model class, a manager, a queryset, a query of Datastore, or a registered name.
 
     Raises:
         TypeError: it is none of these.
@@ -250,18 +259,13 @@ def resolve_logic(value: Any) -> Any:
     )
 
 
-def make_paced(source: Any, order_field: str = "pk") -> ModelLogic:
-    """Return a `ModelLogic` whose batches take the size that their duration asks for, in iterations."""
-    logic = ModelLogic(source, order_field)
-    logic.is_paced = True
-    return logic
-
-
-def check_batch_size(size: Any) -> int:
-    """Return the size of a batch, or raise ValueError where it is none."""
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_BATCH_SIZE:
-        raise ValueError(f"batch_size must be a whole number from 1 to {MAX_BATCH_SIZE}, not {size!r}.")
-    return size
+def make_paced(source: Any, order_field: str | None = None) -> ModelLogic | DatastoreLogic:
+    """Return the logic of a source, whose batches take the size that their duration asks for, in iterations."""
+    made = (
+        DatastoreLogic(source, order_field=order_field) if is_query(source) else ModelLogic(source, order_field or "pk")
+    )
+    made.is_paced = True
+    return made
 
 
 def _get_queryset(source: Any) -> Any:

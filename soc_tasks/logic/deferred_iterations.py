@@ -11,9 +11,9 @@ from django.db.models import Manager, QuerySet
 
 from soc_tasks.errors import ConfigurationError, NotSupportedError
 from soc_tasks.logic import envelopes
-from soc_tasks.logic.batches import check_batch_size
 from soc_tasks.logic.calls import describe
 from soc_tasks.logic.deferring import ITERATION_HANDLER, check_function, make_request, submit
+from soc_tasks.logic.full_logic import check_batch_size
 from soc_tasks.logic.iteration_calls import IterationCall, write_iteration
 from soc_tasks.logic.plans import check_shards, make_source
 from soc_tasks.logic.runs import check_one_alias

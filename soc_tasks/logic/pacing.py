@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from soc_tasks.logic.batches import MAX_BATCH_SIZE
+from soc_tasks.logic.full_logic import MAX_BATCH_SIZE
 
 #: A batch is at most so many times as large, or as small, as the one before.
 STRIDE: Final = 2

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from django.db.models import Q
-
 from soc_tasks.conf import get_settings
 from soc_tasks.errors import FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
-from soc_tasks.logic.batches import ModelLogic, resolve_logic
+from soc_tasks.logic.batches import resolve_logic
+from soc_tasks.logic.full_logic import FullLogic
 from soc_tasks.logic.sharding import Getter
 from soc_tasks.logic.throttling import Throttle
 from soc_tasks.logic.urls import find_options
@@ -89,6 +88,11 @@ class Source:
             return None
         return int(self.logic.batch_size)
 
+    @property
+    def is_in_datastore(self) -> bool:
+        """Tell whether the entities are in Google's Datastore."""
+        return isinstance(self.logic, FullLogic) and self.logic.in_datastore
+
     def fetch(self, start_key: str | None, *, end_key: str | None = None, limit: int | None = None) -> Any:
         """Return `(entities, next_start_key)` of the batch that begins at `start_key`.
 
@@ -148,7 +152,7 @@ def make_source(plan: Plan, context: Mapping[str, Any]) -> Source:
     try:
         asked = {key: _read_control(key, context[key]) for key in CONTROL_KEYS if key in context}
         logic = resolve_logic(plan.logic if plan.logic is not None else _find_logic(asked))
-        if plan.using is not None and isinstance(logic, ModelLogic):
+        if plan.using is not None and isinstance(logic, FullLogic):
             logic = logic.on(plan.using)
         posted = _posted_filter(asked)
         if posted is not None and hasattr(logic, "check_filter"):
@@ -172,9 +176,10 @@ def check_shards(plan: Plan, source: Source) -> None:
     """
     if plan.shards == 1 and plan.key_ranges_getter is None:
         return
-    if not isinstance(source.logic, ModelLogic):
+    if not isinstance(source.logic, FullLogic):
         raise ValueError(
-            f"only models and querysets can be divided into shards, not {type(source.logic).__name__}; use shards=1"
+            "only models, querysets and Datastore kinds can be divided into shards, not "
+            f"{type(source.logic).__name__}; use shards=1"
         )
     if (source.order or source.logic.order_field).startswith("-"):
         raise ValueError("shards need an order that ascends; use shards=1 for a falling one")
@@ -187,7 +192,7 @@ def find_missing_index(plan: Plan) -> str | None:
     if plan.logic is None or find_problem(plan) is not None:
         return None
     logic = make_source(plan, {}).logic
-    return logic.missing_index(plan.order) if isinstance(logic, ModelLogic) else None
+    return logic.missing_index(plan.order) if isinstance(logic, FullLogic) else None
 
 
 def find_problem(plan: Plan) -> str | None:
@@ -196,18 +201,29 @@ def find_problem(plan: Plan) -> str | None:
         return None
     try:
         source = make_source(plan, {})
-        if isinstance(source.logic, ModelLogic):
+        if isinstance(source.logic, FullLogic):
             source.logic.missing_index(plan.order)
         check_shards(plan, source)
     except (FatalTaskError, ValueError, TypeError, LookupError) as error:
         return str(error)
-    state = get_settings().database
+    settings = get_settings()
+    if plan.atomic and source.is_in_datastore and settings.state != "datastore":
+        return explain_two_stores(source)
+    state = settings.database
     if plan.atomic and source.using not in (None, state):
         return (
             f"atomic=True needs the entities and soc_tasks' tables in one database, but the entities are on "
             f"{source.using!r} and SOC_TASKS['DATABASE'] is {state!r}."
         )
     return None
+
+
+def explain_two_stores(source: Source) -> str:
+    """Return why a batch of Datastore's entities cannot commit together with a state in SQL."""
+    return (
+        f"atomic=True needs the entities and soc_tasks' state in one store, but {source.logic!r} reads Datastore, and "
+        "SOC_TASKS['STATE'] is 'django', which is SQL. Leave atomic out, and make the view safe to repeat on a batch."
+    )
 
 
 def _find_logic(asked: Mapping[str, Any]) -> str:
@@ -250,8 +266,8 @@ def _both(logic: Any, ours: Any, posted: dict[str, Any] | None) -> Any:
         return posted
     if isinstance(ours, dict) and not set(ours) & set(posted):
         return {**ours, **posted}
-    if isinstance(logic, ModelLogic):
-        return (Q(**ours) if isinstance(ours, dict) else ours) & Q(**posted)
+    if isinstance(logic, FullLogic):
+        return logic.join_filters(ours, posted)
     raise FatalTaskError(
         f"The decorator and the context both restrict {', '.join(sorted(set(ours) & set(posted)))}, "
         f"which {type(logic).__name__} cannot join."

@@ -13,10 +13,9 @@ from soc_tasks.backends import get_backend
 from soc_tasks.conf import get_settings
 from soc_tasks.errors import ConfigurationError, FatalTaskError
 from soc_tasks.logic import payloads
-from soc_tasks.logic.batches import ModelLogic
 from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
-from soc_tasks.logic.plans import Plan, Source, check_shards, make_source
-from soc_tasks.logic.sharding import find_key_ranges
+from soc_tasks.logic.full_logic import FullLogic, KeyRange
+from soc_tasks.logic.plans import Plan, Source, check_shards, explain_two_stores, make_source
 from soc_tasks.logic.tasks import build_task
 from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
 from soc_tasks.state import get_state
@@ -106,15 +105,19 @@ def _count(source: Source) -> int | None:
         return source.count()
     except FieldError as error:
         raise FatalTaskError(f"The iteration cannot start: {error}") from error
+    except ValueError as error:
+        if not isinstance(source.logic, FullLogic):
+            raise
+        raise FatalTaskError(f"The iteration cannot start: {error}") from error
 
 
-def _find_ranges(plan: Plan, source: Source) -> list[tuple[str | None, str | None]]:
+def _find_ranges(plan: Plan, source: Source) -> list[KeyRange]:
     try:
         check_shards(plan, source)
-        if not isinstance(source.logic, ModelLogic):
+        if not isinstance(source.logic, FullLogic):
             return [(None, None)]
-        return find_key_ranges(
-            source.logic, plan.shards, filter=source.filter, order=source.order, getter=plan.key_ranges_getter
+        return source.logic.find_key_ranges(
+            plan.shards, filter=source.filter, order=source.order, getter=plan.key_ranges_getter
         )
     except (ValueError, TypeError, FieldError) as error:
         raise FatalTaskError(f"The iteration cannot start: {error}") from error
@@ -136,6 +139,8 @@ def check_one_alias(plan: Plan, source: Source) -> None:
         ConfigurationError: they are on different aliases.
     """
     state, entities = get_state(), source.using
+    if source.is_in_datastore and state.alias is not None:
+        raise ConfigurationError(explain_two_stores(source))
     if entities is not None and entities != state.alias:
         raise ConfigurationError(
             f"atomic=True needs the entities and soc_tasks' tables in one database, but the entities are on "

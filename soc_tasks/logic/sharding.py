@@ -17,6 +17,8 @@ from django.db.models import Count, F, Max, Min, Q, Window
 from django.db.models.functions import Mod, RowNumber
 
 from soc_tasks.logic.batches import ModelLogic
+from soc_tasks.logic.datastore_queries import is_query
+from soc_tasks.logic.datastore_ranges import divide
 from soc_tasks.logic.filters import coerce_value, get_value_field
 from soc_tasks.logic.seek import Order
 
@@ -125,6 +127,34 @@ def sampled_key_ranges(queryset: Any, shard_count: int) -> list[Range]:
     return _join([bound for bound in dict.fromkeys(bounds) if bound != lowest])
 
 
+def datastore_key_ranges(
+    queryset: Any, shard_count: int, random_keys_getter: Callable[[Any, int], Any] | None = None
+) -> list[Range]:
+    """Divide a Datastore kind by a sample of keys, by `__scatter__`; where that gives too few, in a pass over all keys.
+
+    Django's querysets are divided as by `default_key_ranges`, or by the keys that `random_keys_getter` returns.
+
+    Args:
+        queryset: a query of Datastore's client, or a queryset; in the order of one property or field.
+        shard_count: how many ranges, at most.
+        random_keys_getter: `(queryset, shard_count)` to keys by chance, for kinds that are filtered by properties which
+            no index has together with `__scatter__`.
+
+    Raises:
+        ValueError: the order falls.
+    """
+    count = check_shard_count(shard_count)
+    if is_query(queryset):
+        return divide(queryset, count, random_keys_getter)
+    if random_keys_getter is None:
+        return default_key_ranges(queryset, count)
+    rows, order = _take(queryset)
+    wanted = [coerce_value(order.field, key, rows.db) for key in random_keys_getter(queryset, count)]
+    # The database sorts them, for it alone knows its order.
+    found = list(rows.filter((f"{order.name}__in", wanted)).values_list(order.name, flat=True))
+    return _join(list(dict.fromkeys(found[len(found) * part // count] for part in range(1, count))) if found else [])
+
+
 def find_key_ranges(
     logic: ModelLogic,
     shard_count: int,
@@ -182,13 +212,19 @@ def _join(bounds: list[Any]) -> list[Range]:
     return list(zip([None, *bounds], [*bounds, None], strict=True))
 
 
-def _check(rows: Any, order: Order, given: Any) -> list[Range]:
-    """Return ranges in their order, without empty ones, if every row is in one of them."""
+def read_ranges(given: Any) -> list[Range]:
+    """Return what a getter returned, if it has the form of ranges; TypeError else."""
     if not isinstance(given, (list, tuple)) or not all(isinstance(pair, (list, tuple)) for pair in given):
         raise TypeError(f"key_ranges_getter must return a list of (start, end), not {given!r:.200}.")
     if not all(len(pair) == 2 for pair in given):
         raise TypeError(f"key_ranges_getter must return pairs (start, end), not {given!r:.500}.")
-    ranges = [tuple(None if part is None else coerce_value(order.field, part, rows.db) for part in p) for p in given]
+    return [(start, end) for start, end in given]
+
+
+def _check(rows: Any, order: Order, given: Any) -> list[Range]:
+    """Return ranges in their order, without empty ones, if every row is in one of them."""
+    pairs = read_ranges(given)
+    ranges = [tuple(None if part is None else coerce_value(order.field, part, rows.db) for part in p) for p in pairs]
     ranges = [pair for pair in ranges if pair[0] is None or pair[0] != pair[1]]
     comparable = isinstance(get_value_field(order.field), _SAME_ORDER)
     if comparable:

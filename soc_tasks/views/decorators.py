@@ -13,9 +13,10 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostError
 
 from soc_tasks.errors import NotSupportedError
-from soc_tasks.logic.batches import check_batch_size, is_logic
+from soc_tasks.logic.batches import is_logic
 from soc_tasks.logic.finalizing import call_finalize, check_finalize
 from soc_tasks.logic.forms import encode_context
+from soc_tasks.logic.full_logic import check_batch_size
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.runs import start_run
 from soc_tasks.logic.sharding import check_shard_count
