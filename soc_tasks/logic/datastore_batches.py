@@ -142,6 +142,9 @@ class DatastoreLogic(FullLogic):
                 return [self._finish(ordering, *row) for row in rows], None
             position = self._find_position(ordering, *rows[size])
             if position is not None:
+                if not ordering.by_key and not self._is_tied(ordering, *rows[size - 1], position):
+                    # Nothing with this value was before: the next batch needs no query for the rest of its ties.
+                    position = Position(position.value)
                 key = encode_position(self.kind, ordering.name, position)
                 return [self._finish(ordering, *row) for row in rows[:size]], key
         raise RuntimeError(f"Entities of {self.kind} change in {ordering.name!r} faster than they can be read.")
@@ -314,6 +317,11 @@ class DatastoreLogic(FullLogic):
         elif seek.ties is not None:
             entity[order.name] = as_projected(seek.ties.value)
         return entity
+
+    def _is_tied(self, order: Order, entity: Any, seek: Seek, position: Position) -> bool:
+        """Tell whether an entity has the value of a position, or may have."""
+        value = get_property(entity, order.name) if seek.ties is None else seek.ties.value
+        return rank_value(as_projected(value)) == rank_value(as_projected(position.value))
 
     def _find_position(self, order: Order, entity: Any, seek: Seek | None) -> Position | None:
         """Return the place of an entity; None if it has changed since it was read."""

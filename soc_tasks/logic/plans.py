@@ -178,7 +178,7 @@ def check_shards(plan: Plan, source: Source) -> None:
         return
     if not isinstance(source.logic, FullLogic):
         raise ValueError(
-            "only models, querysets and Datastore kinds can be divided into shards, not "
+            "only models and querysets, and Datastore's kinds, can be divided into shards, not "
             f"{type(source.logic).__name__}; use shards=1"
         )
     if (source.order or source.logic.order_field).startswith("-"):

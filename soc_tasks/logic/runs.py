@@ -91,8 +91,8 @@ def start_run(
 
 
 def check_beginning(source: Source) -> None:
-    """Refuse an order or a start key that can never work, before anything is written."""
-    if source.order is None and source.start_key is None:
+    """Refuse an order, a start key or a query that can never work, before anything is written."""
+    if source.order is None and source.start_key is None and not source.is_in_datastore:
         return
     try:
         source.fetch(source.start_key, limit=1)

@@ -256,5 +256,10 @@ def test_one_query_or_two_make_a_batch(kinds, students, monkeypatch):
     asked.clear()
     _, key = logic.getBatchOfData(batch_size=20, order="age")
     assert len(asked) == 1
+    # In the midst of ties: those that are left, and what comes behind them.
     logic.getBatchOfData(None, key, 20, order="age")
     assert len(asked) == 3
+    # Where a value begins.
+    _, key = logic.getBatchOfData(batch_size=1 + sum(row.get("age") == 20 for row in students.values()), order="age")
+    logic.getBatchOfData(None, key, 5, order="age")
+    assert len(asked) == 5

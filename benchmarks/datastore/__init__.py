@@ -1,0 +1,1 @@
+"""Reading a Datastore kind: beside the client itself, on Google's emulators."""

@@ -1,0 +1,139 @@
+"""`python -m benchmarks.datastore`: a kind read as a whole, by Datastore's client and by getBatchOfData.
+
+The client's own ways are the floor: `query.fetch()` in one go, and in pages of the same size by cursors, as one who
+must be able to go on elsewhere has to. Each figure is the median of the rounds, with its ratio to the pages in the same
+round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.emulators import COMMANDS, PROJECT, VARIABLE, Emulator
+
+ONE_GO, PAGES, KEYS, PROPERTY, RANGES = (
+    "query.fetch, one go",
+    "query.fetch, pages",
+    "getBatchOfData by key",
+    "getBatchOfData by property",
+    "eight key ranges",
+)
+
+
+def fill(client: Any, count: int) -> None:
+    """Put entities such as a site has."""
+    from google.cloud import datastore
+
+    for first in range(0, count, 500):
+        entities = []
+        for number in range(first, min(first + 500, count)):
+            entity = datastore.Entity(client.key("City", number + 1), exclude_from_indexes=("notes",))
+            entity.update(name=f"city {number}", country=number % 240, population=number * 37 % 9973, notes="x" * 200)
+            entities.append(entity)
+        client.put_multi(entities)
+
+
+def read_in_one_go(client: Any, size: int) -> int:
+    return sum(1 for _ in client.query(kind="City", order=["__key__"]).fetch())
+
+
+def read_in_pages(client: Any, size: int) -> int:
+    total, cursor = 0, None
+    while True:
+        results = client.query(kind="City", order=["__key__"]).fetch(limit=size, start_cursor=cursor)
+        found = len(list(results))
+        total, cursor = total + found, results.next_page_token
+        if found < size or cursor is None:
+            return total
+
+
+def read_batches(order: str | None) -> Callable[[Any, int], int]:
+    def read(client: Any, size: int) -> int:
+        from soc_tasks import DatastoreLogic
+
+        logic = DatastoreLogic("City", client, order_field=order, batch_size=size)
+        total, key = 0, None
+        while True:
+            entities, key = logic.getBatchOfData(start_key=key)
+            total += len(entities)
+            if key is None:
+                return total
+
+    return read
+
+
+def divide(client: Any, size: int) -> int:
+    from soc_tasks import DatastoreLogic
+
+    assert len(DatastoreLogic("City", client).find_key_ranges(8)) == 8
+    return -1
+
+
+WAYS: dict[str, Callable[[Any, int], int]] = {
+    ONE_GO: read_in_one_go,
+    PAGES: read_in_pages,
+    KEYS: read_batches(None),
+    PROPERTY: read_batches("population"),
+    RANGES: divide,
+}
+
+
+def measure(edition: str, count: int, size: int, rounds: int) -> None:
+    """Measure everything on one emulator, and print a table."""
+    from google.cloud import datastore
+
+    emulator = Emulator(edition)
+    try:
+        os.environ[VARIABLE] = emulator.wait().host
+        client = datastore.Client(project=PROJECT)
+        fill(client, count)
+        taken: dict[str, list[float]] = {name: [] for name in WAYS}
+        for number in range(rounds + 1):
+            print(f"{edition}: round {number} of {rounds}", file=sys.stderr)
+            # By turns: what the machine does beside this meets all alike.
+            for name in list(WAYS) if number % 2 else reversed(WAYS):
+                begun = time.perf_counter()
+                found = WAYS[name](client, size)
+                if number:  # the first warms Java up
+                    taken[name].append(time.perf_counter() - begun)
+                assert found in (count, -1), f"{name} read {found} of {count}"
+        client.close()
+    finally:
+        emulator.end()
+    print(f"\n{edition} emulator, {count:,} entities in batches of {size}")
+    for name, seconds in taken.items():
+        ratio = statistics.median(floor / mine for floor, mine in zip(taken[PAGES], seconds, strict=True))
+        rates = [count / one for one in seconds]
+        print(
+            f"{name:27} {statistics.median(rates):8,.0f}/s  [{min(rates):,.0f} - {max(rates):,.0f}] {ratio:6.2f} x"
+            f"  {statistics.median(seconds):6.2f} s"
+        )
+
+
+def main() -> None:
+    """Measure, and print medians with ratios."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.datastore")
+    parser.add_argument("--editions", nargs="*", default=list(COMMANDS), choices=list(COMMANDS))
+    parser.add_argument("--entities", type=int, default=10_000, help="default: 10,000")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1000], help="of batches (default: 100 1000)")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    options = parser.parse_args()
+    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+    print(f"Python {platform.python_version()}, {os.cpu_count()} processors, median of {options.rounds} rounds")
+    for edition in options.editions:
+        if missing := Emulator.missing(edition):
+            print(f"{edition} left out, missing: {missing}")
+            continue
+        for size in options.sizes:
+            measure(edition, options.entities, size, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
