@@ -26,7 +26,18 @@ ROOMS = {
 }
 GROUND = {"values", "errors", "conf", "fields", "http_targets", "logs", "meta", "signals", "signatures"}
 #: Beside the rooms, for those who run or test a site.
-OUTSIDE = {"admin", "apps", "checks", "management", "probe", "pytest_plugin", "sandbox", "testing", "urls"}
+OUTSIDE = {
+    "admin",
+    "apps",
+    "checks",
+    "management",
+    "probe",
+    "pytest_plugin",
+    "sandbox",
+    "templatetags",
+    "testing",
+    "urls",
+}
 CODE_IN_DATA = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle"}
 CODE_OF_DATA = {"eval", "exec", "compile", "__import__", "__builtins__", "__globals__", "CodeType"}
 LAZY = {"google", "grpc"}

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from soc_tasks.errors import SocTasksError
-from soc_tasks.logic.runs import enqueue_slice, is_last
+from soc_tasks.logic.progress import judge_progress
+from soc_tasks.logic.runs import enqueue_slice
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardView:
-    """One shard of an iteration, as it was when it was read."""
-
-    index: int
-    status: str
-    done: int
-    step: int
-    cursor: str | None
-    attempts: int
-    error: str
-    hold: str
-    progressed_at: datetime | None
 
 
 class Iteration:
@@ -37,7 +22,9 @@ class Iteration:
         done: entities done.
         failed: entities given up.
         total: entities at the start, or None where nobody counted.
-        shards: a list of `ShardView`.
+        rate: entities a second: of late while it runs, on average when it has ended.
+        time_left: a timedelta: the time it takes at this rate, or None where that cannot be told.
+        shards: a list of `ShardView` (soc_tasks.logic.progress).
         created, finished: when it began and ended.
         error: what ended it, or "".
         hold: why a throttle holds it back, or "".
@@ -50,7 +37,7 @@ class Iteration:
         self._take(record, shards)
 
     def _take(self, record: IterationRecord, shards: list[ShardRecord]) -> None:
-        self._options: dict[str, Any] = record.options
+        self._progress = judge_progress(record, shards)
         self.id = record.id
         self.name = record.name
         self.status = record.status
@@ -58,15 +45,13 @@ class Iteration:
         self.created = record.created
         self.finished = record.finished
         self.error = record.error
-        self.failed = 0
         # The shards may be gone, all but a summary.
-        self.done: int = record.options.get("done", sum(shard.done for shard in shards))
-        self.shards = [
-            ShardView(**{name: getattr(shard, name) for name in ShardView.__dataclass_fields__})
-            for shard in shards
-            if not is_last(record, shard)
-        ]
-        self.hold = next((shard.hold for shard in self.shards if shard.status == "running" and shard.hold), "")
+        self.done = self._progress.done
+        self.failed = self._progress.failed
+        self.rate = self._progress.rate
+        self.time_left = self._progress.time_left
+        self.shards = list(self._progress.shards)
+        self.hold = self._progress.hold
 
     def __repr__(self) -> str:
         """Return name, status and progress."""
@@ -109,24 +94,9 @@ class Iteration:
         self.__dict__.update(fresh.__dict__)
         return self
 
-    @property
-    def rate(self) -> float:
-        """Entities a second, from the beginning to the last progress."""
-        moments = [shard.progressed_at for shard in self.shards if shard.progressed_at is not None]
-        if not self.shards and self.finished is not None:
-            moments = [self.finished]
-        if not moments or self.created is None:
-            return 0.0
-        return self.done / max((max(moments) - self.created).total_seconds(), 1e-3)
-
-    @property
-    def time_left(self) -> timedelta | None:
-        """The time it takes at this rate, or None where that cannot be told."""
-        if self.status in ("succeeded", "cancelled", "failed"):
-            return timedelta(0) if self.status == "succeeded" else None
-        if self.total is None or not self.rate:
-            return None
-        return timedelta(seconds=max(0, self.total - self.done) / self.rate)
+    def as_dict(self) -> dict[str, Any]:
+        """Return the progress ready for JSON, that of each shard included; times are seconds."""
+        return self._progress.as_dict(shards=True)
 
     def pause(self) -> Iteration:
         """Stop after the batch that is running; `resume` goes on. Without effect unless it runs."""

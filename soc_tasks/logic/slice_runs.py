@@ -14,6 +14,7 @@ from soc_tasks.logic import payloads
 from soc_tasks.logic.budgets import Budget, Cut
 from soc_tasks.logic.pacing import Pace
 from soc_tasks.logic.plans import Plan, Source, make_source
+from soc_tasks.logic.progress import next_rate
 from soc_tasks.logic.runs import end_run, enqueue_slice, finish_shard, is_last
 from soc_tasks.logic.throttling import Gate
 from soc_tasks.meta import Inherited, SliceMessage
@@ -61,6 +62,7 @@ class SliceRun:
         self.budget = budget
         self.progressed = False
         self.state = get_state()
+        self.began = self.state.now()
         self.source: Source | None = None
         self.gate = Gate(plan.throttle)
         self.pace: Pace | None = None
@@ -145,7 +147,7 @@ class SliceRun:
         if self.pace is not None and step.entities:
             self.pace.end(len(step.entities))
             shard.batch_size = self.pace.size
-        shard.progressed_at = self.state.now()
+        self.note_rate(shard, iteration, len(step.entities))
         if not self.repeats and iteration.options.get("repeats", True):
             iteration.options["repeats"] = False
             self.state.save_options(iteration)
@@ -164,6 +166,16 @@ class SliceRun:
             self.hand_over(shard, iteration)
         self.state.save_shard(shard)
         return goes_on
+
+    def note_rate(self, shard: ShardRecord, iteration: IterationRecord, done: int) -> None:
+        """Note that the shard has got on, and how fast it gets on of late."""
+        now = self.state.now()
+        # The first batch may have waited for its turn long after the iteration began.
+        since = shard.progressed_at or self.began
+        begun = iteration.created if shard.rate and iteration.created is not None else since
+        seconds, age = (now - since).total_seconds(), (now - begun).total_seconds()
+        shard.rate = next_rate(shard.rate, done, seconds, age)
+        shard.progressed_at = now
 
     def hand_over(
         self, shard: ShardRecord, iteration: IterationRecord, countdown: float | None = None, *, held: bool = False

@@ -233,6 +233,13 @@ class BaseState(ABC):
         """Return the shards of iterations by index."""
 
     @abstractmethod
+    def read_progress(self, iteration_id: str) -> tuple[IterationRecord, list[ShardRecord]] | None:
+        """Return an iteration and its shards by index, as far as they tell of progress: contexts may be large.
+
+        Its options are read where the shards are gone, or the last one may be that of `finalize`.
+        """
+
+    @abstractmethod
     def lock_shards(self, iteration_id: str) -> None:
         """Hold all shards of an iteration until the transaction ends."""
 

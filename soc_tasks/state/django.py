@@ -36,6 +36,8 @@ SQLITE_BATCH_SECONDS = 0.2
 SWEEP_ROWS = 1000
 
 _SHARD_FIELDS = tuple(field.name for field in dataclasses.fields(ShardRecord))
+#: What tells of progress; contexts may be large.
+_PROGRESS_FIELDS = tuple(name for name in _SHARD_FIELDS if name not in ("context", "start", "end", "reach"))
 _SHARD_CHANGES = tuple(name for name in _SHARD_FIELDS if name not in ("iteration", "index"))
 
 
@@ -239,6 +241,17 @@ class DjangoState(DjangoOutbox, BaseState):
         """Return the shards of iterations by index."""
         rows = ShardRow.objects.using(self.alias).filter(iteration_id__in=iteration_ids).order_by("iteration", "index")
         return [_read_shard(row) for row in rows]
+
+    def read_progress(self, iteration_id: str) -> tuple[IterationRecord, list[ShardRecord]] | None:
+        """Return what tells of progress, by two or three queries."""
+        rows = IterationRow.objects.using(self.alias).filter(pk=iteration_id)
+        if (row := rows.defer("options").first()) is None:
+            return None
+        found = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).order_by("index")
+        shards = [ShardRecord(**values) for values in found.values(*_PROGRESS_FIELDS)]
+        needs_options = not shards or (len(shards) > 1 and all(shard.status == "done" for shard in shards[:-1]))
+        row.options = (rows.values_list("options", flat=True).first() if needs_options else None) or "{}"
+        return _read_iteration(row), shards
 
     def lock_shards(self, iteration_id: str) -> None:
         """Hold all shards of an iteration."""

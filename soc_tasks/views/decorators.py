@@ -36,7 +36,7 @@ View = Callable[..., Any]
 Access = Callable[[HttpRequest], bool]
 
 
-class _EveryAlias(frozenset[str]):
+class EveryAlias(frozenset[str]):
     """Says yes to every alias: ATOMIC_REQUESTS around a task view would swallow our commits."""
 
     def __contains__(self, alias: object) -> bool:
@@ -273,7 +273,7 @@ def make_view(
 
     guarded.csrf_exempt = True  # type: ignore[attr-defined] # a queue has no cookie; sessions are checked in access.py
     guarded.login_required = False  # type: ignore[attr-defined] # LoginRequiredMiddleware would redirect
-    guarded._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
+    guarded._non_atomic_requests = EveryAlias()  # type: ignore[attr-defined]
     setattr(guarded, OPTIONS_ATTRIBUTE, dataclasses.replace(options, takes_queue=check.takes_queue))
     return guarded
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
-from collections import deque
-from datetime import timedelta
 from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
 
 from soc_tasks.logic.iterations import Iteration
+from soc_tasks.logic.progress import ENDED
 from soc_tasks.management.verbs.iterations import describe_trouble, find, format_time
 
 help = "Show the progress of iterations, live."
 
-#: Rates are taken over so many readings, so that they tell of now and not of the whole run.
-READINGS = 20
 #: Last characters of an id that are shown: the first ones are the time, the last ones chance.
 SHOWN = 8
-ENDED = ("succeeded", "cancelled", "failed")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -58,7 +54,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
 
 
 class Watch:
-    """What is shown, and the last readings of it.
+    """What is shown.
 
     Args:
         ids: iterations to show; none: the newest.
@@ -68,7 +64,6 @@ class Watch:
     def __init__(self, ids: list[str], limit: int) -> None:
         self._ids = ids
         self._limit = limit
-        self._readings: dict[str, deque[tuple[float, int]]] = {}
         self._shown: list[Iteration] = []
 
     def has_ended(self) -> bool:
@@ -96,7 +91,6 @@ class Watch:
             pad_edge=False,
         )
         for iteration in self._shown:
-            rate = self._rate(iteration)
             total = iteration.total
             table.add_row(
                 iteration.id[-SHOWN:],
@@ -104,23 +98,15 @@ class Watch:
                 iteration.status,
                 ProgressBar(total=total or None, completed=iteration.done, width=20) if total else "",
                 f"{iteration.done:,}/{'?' if total is None else f'{total:,}'}",
-                f"{rate:,.0f}/s",
-                self._left(iteration, rate),
+                f"{iteration.rate:,.0f}/s",
+                _write_left(iteration),
             )
         if not self._shown:
             return "no iterations yet"
         troubles = [(iteration, describe_trouble(iteration)) for iteration in self._shown]
         return Group(table, *(Text(f"{i.id[-SHOWN:]} {trouble}", style="red") for i, trouble in troubles if trouble))
 
-    def _rate(self, iteration: Iteration) -> float:
-        if iteration.status != "running":
-            return iteration.rate
-        readings = self._readings.setdefault(iteration.id, deque(maxlen=READINGS))
-        readings.append((time.monotonic(), iteration.done))
-        seconds = readings[-1][0] - readings[0][0]
-        return (readings[-1][1] - readings[0][1]) / seconds if seconds else iteration.rate
 
-    def _left(self, iteration: Iteration, rate: float) -> str:
-        if iteration.status in ENDED or iteration.total is None or not rate:
-            return ""
-        return format_time(timedelta(seconds=max(0, iteration.total - iteration.done) / rate))
+def _write_left(iteration: Iteration) -> str:
+    left = None if iteration.status in ENDED else iteration.time_left
+    return "" if left is None else format_time(left)
