@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, overload
 
 from asgiref.sync import iscoroutinefunction
@@ -17,7 +17,7 @@ from soc_tasks.logic.batches import check_batch_size, is_logic
 from soc_tasks.logic.finalizing import call_finalize, check_finalize
 from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.plans import Plan
-from soc_tasks.logic.runs import start_run
+from soc_tasks.logic.runs import prepare_run, start_run
 from soc_tasks.logic.sharding import check_shard_count
 from soc_tasks.logic.tasks import MAX_DELAY
 from soc_tasks.logic.throttling import Throttle
@@ -201,16 +201,19 @@ def _start(call: Call, view: View, plan: Plan) -> Callable[[], Outcome]:
     """Return the work of a start: the iteration and its first slice, in one transaction."""
 
     def work() -> Outcome:
-        started = start_run(
-            start_id=call.meta.start_id,
-            name=name_view(view),
-            path=call.request.get_full_path(),
-            script_name=quoted_script_name(call.request),
-            plan=plan,
-            context=call.info.context,
-            inherited=call.meta.inherited or Inherited(queue=call.info.queue),
-        )
-        return responses.DONE if started else responses.DUPLICATE
+        what: dict[str, Any] = {
+            "start_id": call.meta.start_id,
+            "name": name_view(view),
+            "path": call.request.get_full_path(),
+            "script_name": quoted_script_name(call.request),
+            "plan": plan,
+            "context": call.info.context,
+            "inherited": call.meta.inherited or Inherited(queue=call.info.queue),
+        }
+        if call.delivery is not None and call.delivery.rehearsal is not None:
+            call.delivery.rehearsal.begin(plan, partial(prepare_run, **what))
+            return responses.DONE
+        return responses.DONE if start_run(**what) else responses.DUPLICATE
 
     return work
 

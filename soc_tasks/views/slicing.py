@@ -33,6 +33,9 @@ def deliver(call: Call, plan: Plan, budget: Budget, process: Process, finalize: 
     """
     message = call.meta.slice
     assert message is not None  # the caller looked
+    if call.delivery is not None and call.delivery.rehearsal is not None:
+        call.delivery.rehearsal.try_batch(message, plan, process, budget)
+        return responses.DONE
 
     def finish(context: dict[str, Any]) -> None:
         # It is of no shard, though it has the place of one.
