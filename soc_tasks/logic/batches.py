@@ -72,6 +72,28 @@ class ModelLogic:
         other.is_paced = self.is_paced
         return other
 
+    def within(self, selection: QuerySet[Any], *, paged: bool = True) -> ModelLogic:
+        """Return the same logic, narrowed to the rows of a queryset.
+
+        Args:
+            selection: of the same model and database; its order does not matter.
+            paged: whether rows are looked up in it one by one, as is best for batches, and not in all of it at once.
+
+        Raises:
+            ValueError: it is of another model or database.
+        """
+        model, label = selection.model, self.model._meta.label
+        if model._meta.concrete_model is not self.model._meta.concrete_model:
+            raise ValueError(f"the selection is of {model._meta.label}, and the entities are of {label}")
+        if selection.db != self.using:
+            raise ValueError(f"the selection is on {selection.db!r}, and the entities are on {self.using!r}")
+        narrowed = (
+            _matching(self._queryset, selection)
+            if paged
+            else self._queryset.filter(pk__in=selection.order_by().values("pk"))
+        )
+        return ModelLogic(narrowed, self.order_field, self.batch_size)
+
     def getBatchOfData(
         self,
         filter: Any = None,

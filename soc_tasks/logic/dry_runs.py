@@ -14,10 +14,9 @@ from typing import Any
 
 from soc_tasks.backends import backend_in_place, get_backend
 from soc_tasks.engine.dispatch import InProcessDispatcher
-from soc_tasks.logic.deferring import ITERATION_HANDLER
 from soc_tasks.logic.dry_run_reports import Failure, Report
 from soc_tasks.logic.forms import CONTENT_TYPE
-from soc_tasks.logic.held_back import HoldingBackend, mails_held_back, rolled_back
+from soc_tasks.logic.held_back import HoldingBackend, connections_kept, mails_held_back, rolled_back
 from soc_tasks.logic.rehearsals import Rehearsal
 from soc_tasks.logic.runs import is_last
 from soc_tasks.logic.statements import TransactionEndedError, Watch
@@ -92,7 +91,7 @@ class DryRun:
         target = resolve_target(url)
         if not target.options.iterates:
             raise DryRunError(f"{target.path} is a plain task: only iterations can be tried dry.")
-        if target.path == resolve_target(ITERATION_HANDLER).path:
+        if target.options.plan.is_kept:
             raise DryRunError("A deferred iteration is tried by its id, once it has begun: pause it before if need be.")
         task, _ = build_task(TaskRequest(url=target.path, context=context), self.queue, admitted=True)
         return self._run(lambda backend, dispatch: self._begin(task, backend, dispatch))
@@ -123,7 +122,7 @@ class DryRun:
 
     def _run(self, begin: Callable[..., tuple[IterationRecord, list[ShardRecord]]]) -> Report:
         backend = HoldingBackend(get_backend())
-        with backend_in_place(backend), mails_held_back() as mails:
+        with backend_in_place(backend), connections_kept(), mails_held_back() as mails:
             dispatch = InProcessDispatcher()
             iteration, shards = begin(backend, dispatch)
             report = self.report
@@ -201,7 +200,7 @@ class DryRun:
 def _make_slice(iteration: IterationRecord, shard: ShardRecord) -> Task:
     message = SliceMessage(iteration=iteration.id, shard=shard.index, step=shard.step, epoch=shard.epoch)
     inherited = Inherited.from_dict(iteration.options["inherited"])
-    meta = Meta(start_id=make_start_id(), slice=message)
+    meta = Meta(start_id=make_start_id(), slice=message, selection=bool(iteration.options.get("selection")))
     return Task(
         queue=inherited.queue,
         name=f"{iteration.id}-{shard.index}-{shard.epoch}-{shard.step}",

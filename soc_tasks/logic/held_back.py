@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from django.conf import settings
-from django.core import mail
-from django.db import Error, connections, transaction
+from django.core import mail, signals
+from django.db import Error, close_old_connections, connections, transaction
 
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.backends.memory import MemoryBackend, Pending
@@ -63,6 +63,19 @@ def mails_held_back() -> Iterator[list[Any]]:
             mail.outbox = outbox
         else:
             del mail.outbox
+
+
+@contextmanager
+def connections_kept() -> Iterator[None]:
+    """Have requests within the block leave this thread's connections, and the transactions in them, as they are."""
+    both = (signals.request_started, signals.request_finished)
+    # Those that a block around this one has disconnected stay so.
+    ours = [signal for signal in both if signal.disconnect(close_old_connections)]
+    try:
+        yield
+    finally:
+        for signal in ours:
+            signal.connect(close_old_connections)
 
 
 class Transactions:

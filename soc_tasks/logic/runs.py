@@ -108,6 +108,7 @@ def prepare_run(
             "inherited": inherited.as_dict(),
             "context": payloads.dumps(dict(context), "context"),
             "shards": len(ranges),
+            **({"selection": True} if plan.selection is not None else {}),
         },
     )
     _check_finalize(record, plan)
@@ -209,7 +210,8 @@ def _make_slice(
     inherited = Inherited.from_dict(iteration.options["inherited"])
     # For the deadline and the limits of its delivery, and for a dead letter; where the queue says all, it need not.
     told = None if inherited == Inherited(queue=inherited.queue) else inherited
-    meta = Meta(start_id=make_start_id(), slice=message, inherited=told, held=held)
+    selected = bool(iteration.options.get("selection"))
+    meta = Meta(start_id=make_start_id(), slice=message, inherited=told, held=held, selection=selected)
     return _make_task(iteration, meta, b"", countdown, name)
 
 

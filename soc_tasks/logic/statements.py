@@ -155,7 +155,10 @@ class Watch:
         for verb, table in statement.writes:
             key = (connection.alias, verb, table)
             self.statements[key] += 1
-            self._last = (key, context["cursor"])
+            # Not every driver tells before the returned rows are read, nor once the cursor is closed.
+            written = _count(context["cursor"])
+            self.rows[key] += written
+            self._last = (key, context["cursor"]) if not written else None
         return result
 
     def settle(self) -> None:
@@ -163,4 +166,8 @@ class Watch:
         if self._last is not None:
             key, cursor = self._last
             self._last = None
-            self.rows[key] += max(0, getattr(cursor, "rowcount", 0) or 0)
+            self.rows[key] += _count(cursor)
+
+
+def _count(cursor: Any) -> int:
+    return max(0, getattr(cursor, "rowcount", 0) or 0)

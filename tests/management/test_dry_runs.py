@@ -345,6 +345,15 @@ def test_an_action_does_not_go_with_it():
         call_command("tasks", "iterations", "pause", "--dry-run", "iterate", "--yes")
 
 
+def test_the_end_of_a_request_does_not_end_the_transactions(monkeypatch):
+    """It closes connections otherwise, of any database but one in memory."""
+    closed = []
+    for each in connections.all():
+        monkeypatch.setattr(each, "close", lambda alias=each.alias: closed.append(alias))
+    dry_run("iterate", "--all")
+    assert closed == []
+
+
 def test_progress_is_told_after_each_batch():
     seen = []
     DryRun(Limits(), progress=lambda report: seen.append((report.rows, report.batches))).try_task("iterate")
