@@ -12,6 +12,7 @@ from django.test import Client
 
 from soc_tasks import Iteration, ModelLogic, PayloadError
 from soc_tasks.logic import selections
+from soc_tasks.logic.dry_runs import DryRun, Limits
 from soc_tasks.logic.selections import start_over_selection
 from soc_tasks.models import PayloadRow
 from soc_tasks.testing import TaskFailedBehaviour, TaskFailedError
@@ -190,6 +191,23 @@ def test_a_failure_is_gone_on_from(entries, seen, task_queues):
     task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.RETRY_TASK)
     assert sorted(seen) == [entry.pk for entry in entries if entry.flag]
     assert Iteration.get(handle.iteration).done == 15
+
+
+def test_a_dry_run_keeps_to_the_selection(entries, seen, task_queues):
+    handle = start_over_selection("iterate", Entry.objects.filter(flag=True))
+
+    def pause(request, entities, **_):
+        Iteration.get(handle.iteration).pause()
+
+    site.behaviours["iterate"] = pause
+    task_queues.process_task_queues()
+    site.behaviours["iterate"] = lambda request, entities, **_: seen.extend(entity.pk for entity in entities)
+    report = DryRun(Limits()).try_iteration(handle.iteration)
+    assert (report.done_before, report.rows, report.total) == (10, 5, 15)
+    assert seen == [entry.pk for entry in entries if entry.flag][10:]
+    Iteration.get(handle.iteration).resume()
+    task_queues.process_task_queues()
+    assert seen[5:] == seen[:5]
 
 
 @pytest.mark.parametrize(
