@@ -80,6 +80,9 @@ class Rehearsal:
         self.done = len(done.entities)
         self.shard.cursor, self.shard.context = done.next_key, done.context
         self.shard.done += self.done
+        if run.pace is not None and done.entities:
+            run.pace.end(self.done)
+            self.shard.batch_size = run.pace.size
         if done.error is not None:
             self.failing = _name(step.entities[self.done])
             raise done.error
