@@ -90,6 +90,7 @@ class Meta:
         repeat: whether `repeat_in` made this start.
         held: whether a throttle holds it back.
         admitted: whether access was judged when a session or cron started this task.
+        selection: whether the state keeps what the iteration is narrowed to.
         tried: attempts that earlier copies of the task had (`repeatTask(countdown)` on Cloud Tasks makes copies).
         since: seconds since the epoch when it was first due; None: when it was made.
         unknown_since, waits: since when it waits for a release that knows what it calls, in seconds since the epoch,
@@ -104,6 +105,7 @@ class Meta:
     repeat: bool = False
     held: bool = False
     admitted: bool = False
+    selection: bool = False
     tried: int = 0
     since: float | None = None
     unknown_since: float | None = None
@@ -132,6 +134,8 @@ class Meta:
             values["held"] = True
         if self.admitted:
             values["admitted"] = True
+        if self.selection:
+            values["selection"] = True
         if self.tried:
             values["tried"] = self.tried
         if self.since is not None:
@@ -171,6 +175,7 @@ class Meta:
                 repeat=values.get("repeat") is True,
                 held=values.get("held") is True,
                 admitted=values.get("admitted") is True,
+                selection=values.get("selection") is True,
                 tried=_read_tried(values.get("tried", 0)),
                 since=_read_since(values.get("since")),
                 unknown_since=_read_since(unknown_since),

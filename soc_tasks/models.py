@@ -63,6 +63,7 @@ class IterationRow(models.Model):
             models.Index(fields=["-created"], name="soc_tasks_it_created"),
             models.Index(fields=["finished"], name="soc_tasks_it_finished"),
         )
+        permissions = (("run_over_selection", "Can run tasks over a selection of rows in the admin"),)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.status})"

@@ -14,9 +14,7 @@ from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
-from django.core import signals
 from django.core.handlers.wsgi import WSGIHandler
-from django.db import close_old_connections
 from django.test import TestCase, TransactionTestCase
 
 from soc_tasks.backends import backend_in_place, get_backend
@@ -25,6 +23,7 @@ from soc_tasks.conf import get_queues
 from soc_tasks.engine.attempts import DEFAULT_DEADLINE
 from soc_tasks.engine.dispatch import InProcessDispatcher
 from soc_tasks.errors import ConfigurationError
+from soc_tasks.logic.held_back import connections_kept
 from soc_tasks.meta import read_meta
 from soc_tasks.values import DEFAULT_RETRY, Answer, Delivery, Task
 
@@ -61,20 +60,8 @@ class _Handler(WSGIHandler):
     """Django's handler, but the test's own database connections stay as they are, as with Django's test client."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        with _connections_kept():
+        with connections_kept():
             return super().__call__(environ, start_response)
-
-
-@contextmanager
-def _connections_kept() -> Iterator[None]:
-    both = (signals.request_started, signals.request_finished)
-    # Those that a block around this one has disconnected stay so.
-    ours = [signal for signal in both if signal.disconnect(close_old_connections)]
-    try:
-        yield
-    finally:
-        for signal in ours:
-            signal.connect(close_old_connections)
 
 
 class TaskQueues:
@@ -105,7 +92,7 @@ class TaskQueues:
         # The tasks are kept beside their ids: a new one could get the id of one that is gone.
         known = {id(task): task for task in backend.tasks}
         dispatch = InProcessDispatcher(_Handler())
-        with _connections_kept():
+        with connections_kept():
             while task := _take_next(backend, queue_name, known):
                 self._run(backend, dispatch, task, behaviour)
                 backend.collect()

@@ -222,6 +222,7 @@ class Delivery:
         note: what whoever made the last call noted (`Answer.note`).
         is_overdue: whether its attempts were used up before this one, of which no answer came: it must not run.
         takes_countdown: whether the queue goes by the countdown of an answer (`repeatTask(countdown)`).
+        rehearsal: for a dry run (`logic.rehearsals.Rehearsal`): no queue made the call, and nothing of it is kept.
     """
 
     queue: str
@@ -239,6 +240,7 @@ class Delivery:
     note: str = ""
     is_overdue: bool = False
     takes_countdown: bool = True
+    rehearsal: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,11 @@ def rows(request, entities):
     return _act("iterate", request, entities=entities)
 
 
+@iterative_task(Row, batch_size=5, shards=4)
+def rows_in_shards(request, entities):
+    return _act("iterate", request, entities=entities)
+
+
 class Methods:
     """Views that are methods, decorated inside the class and outside of it."""
 

@@ -22,6 +22,7 @@ urlpatterns = [
     path("tasks/iterate-again/", site.iterate_again, name="iterate_again"),
     path("tasks/iterate-slowly/", site.iterate_slowly, name="iterate_slowly"),
     path("tasks/rows/", site.rows, name="rows"),
+    path("tasks/rows-in-shards/", site.rows_in_shards, name="rows_in_shards"),
     path("tasks/bound/<slug:slug>/", site.bound, name="bound"),
     path("tasks/decorated/<slug:slug>/", site.methods.decorated, name="decorated"),
     path("tasks/iterating/<slug:slug>/", site.methods.iterating, name="iterating"),

@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 def email_all(request, entities, context, slug):
     """Mail the students of one batch over one SMTP connection.
 
-    Which students: the context that the starter posted says so (`logic`, `filter`). A batch counts when this function
-    returns; one that fails is sent again. So a mail can arrive twice, if the worker dies in the middle of a batch, and
-    each carries a key that is the same both times.
+    Which students: the context that the starter posted says so (`logic`, `filter`), or the admin's selection. A batch
+    counts when this function returns; one that fails is sent again. So a mail can arrive twice, if the worker dies in
+    the middle of a batch, and each carries a key that is the same both times.
     """
     if "subject" not in context or "body" not in context:
         raise FatalTaskError("The context lacks subject or body; start this task with both.")

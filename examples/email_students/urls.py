@@ -8,4 +8,6 @@ urlpatterns = [
     path("<slug:slug>/email_all_starter/", views.email_all_starter, name="email_all_starter"),
     # Only the queue gets past this one: anybody else is answered 403.
     path("<slug:slug>/email_all/", tasks.email_all, name="email_all"),
+    # The same task over students that are selected in the admin, of whatever program.
+    path("email_selected/", tasks.email_all, {"slug": "selected"}, name="email_selected"),
 ]

@@ -17,7 +17,7 @@ from soc_tasks.errors import TaskAlreadyExistsError
 from soc_tasks.values import Task
 
 
-class _Pending:
+class Pending:
     """Tasks of an open transaction; called by Django when it commits."""
 
     def __init__(self, backend: MemoryBackend, tasks: list[Task]) -> None:
@@ -55,7 +55,7 @@ class MemoryBackend(BaseBackend):
                 )
             taken.add((task.queue, task.name))
         if connections[alias].in_atomic_block:
-            transaction.on_commit(_Pending(self, list(tasks)), using=alias)
+            transaction.on_commit(Pending(self, list(tasks)), using=alias)
         else:
             self.tasks.extend(tasks)
 
@@ -82,13 +82,13 @@ class MemoryBackend(BaseBackend):
             yield from pending.tasks
 
     @staticmethod
-    def _pending(*, committed: bool) -> list[_Pending]:
+    def _pending(*, committed: bool) -> list[Pending]:
         found = []
         connection: Any  # run_on_commit and atomic_blocks are not in the stubs as they are
         for connection in connections.all(initialized_only=True):
             open_savepoints = _open_savepoints(connection)
             for savepoints, hook, _ in connection.run_on_commit:
-                if not isinstance(hook, _Pending):
+                if not isinstance(hook, Pending):
                     continue
                 if not committed or (open_savepoints is not None and not savepoints & open_savepoints):
                     found.append(hook)

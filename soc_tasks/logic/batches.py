@@ -11,12 +11,19 @@ import inspect
 from types import FunctionType
 from typing import Any
 
-from django.db.models import Manager, Model, OuterRef, Q, QuerySet, Subquery, prefetch_related_objects
-from django.db.models.fields.reverse_related import ForeignObjectRel
-from django.db.models.lookups import IsNull
+from django.db.models import Manager, Model, Q, QuerySet, prefetch_related_objects
 
 from soc_tasks.logic.datastore_batches import DatastoreLogic as DatastoreLogic  # noqa: PLC0414 - a name of this module
 from soc_tasks.logic.datastore_queries import is_query
+from soc_tasks.logic.entity_querysets import (
+    get_queryset,
+    get_seekable,
+    is_grouped,
+    load_again,
+    matching,
+    narrow,
+    prepare,
+)
 from soc_tasks.logic.filters import check_posted_filter, coerce_value
 from soc_tasks.logic.full_logic import FullLogic, KeyRange, check_batch_size, take_start_key
 from soc_tasks.logic.seek import (
@@ -51,7 +58,7 @@ class ModelLogic(FullLogic):
 
     def __init__(self, source: Any, order_field: str = "pk", batch_size: int = 100) -> None:
         """Check the source, so that a mistake shows where it is made."""
-        self._queryset = _prepare(_get_queryset(source))
+        self._queryset = prepare(get_queryset(source))
         self.model: Any = self._queryset.model
         self.order_field = str(Order.parse(self.model, order_field))
         self.batch_size = check_batch_size(batch_size)
@@ -67,7 +74,32 @@ class ModelLogic(FullLogic):
 
     def on(self, using: str) -> ModelLogic:
         """Return the same logic on another database alias."""
-        other = ModelLogic(self._queryset.using(using), self.order_field, self.batch_size)
+        return self._over(self._queryset.using(using))
+
+    def within(self, selection: QuerySet[Any], *, paged: bool = True) -> ModelLogic:
+        """Return the same logic, narrowed to the rows of a queryset.
+
+        Args:
+            selection: of the same model and database; its order does not matter.
+            paged: whether rows are looked up in it one by one, as is best for batches, and not in all of it at once.
+
+        Raises:
+            ValueError: it is of another model or database.
+        """
+        model, label = selection.model, self.model._meta.label
+        if model._meta.concrete_model is not self.model._meta.concrete_model:
+            raise ValueError(f"the selection is of {model._meta.label}, and the entities are of {label}")
+        if selection.db != self.using:
+            raise ValueError(f"the selection is on {selection.db!r}, and the entities are on {self.using!r}")
+        narrowed = (
+            matching(self._queryset, selection)
+            if paged
+            else self._queryset.filter(pk__in=selection.order_by().values("pk"))
+        )
+        return self._over(narrowed)
+
+    def _over(self, queryset: Any) -> ModelLogic:
+        other = ModelLogic(queryset, self.order_field, self.batch_size)
         other.is_paced = self.is_paced
         return other
 
@@ -101,19 +133,19 @@ class ModelLogic(FullLogic):
         ordering = self._parse_order(order)
         start = None if start_key is None else decode_key(ordering, start_key, self.using)
         end = None if end_key is None else decode_key(ordering, end_key, self.using)
-        queryset = _narrow(self._queryset, filter)
+        queryset = narrow(self._queryset, filter)
         # One row more tells the next key.
-        rows = _read(_get_seekable(queryset, ordering.field), plan_seeks(ordering, start, end), size + 1)
+        rows = _read(get_seekable(queryset, ordering.field), plan_seeks(ordering, start, end), size + 1)
         entities = rows[:size]
-        if _is_grouped(queryset):
-            entities = _load_again(queryset, entities)
+        if is_grouped(queryset):
+            entities = load_again(queryset, entities)
         if lookups := queryset._prefetch_related_lookups:
             prefetch_related_objects(entities, *lookups)
         return entities, _get_key(rows[size], ordering) if len(rows) > size else None
 
     def count(self, filter: Any = None) -> int | None:
         """Return how many entities there are, narrowed by a filter; costs a look at each of them."""
-        return int(_narrow(self._queryset, filter).count())
+        return int(narrow(self._queryset, filter).count())
 
     def in_order(self, filter: Any = None, *, order: str | None = None) -> Any:
         """Return a queryset of the entities, each once, in the order of the field; NULLs where the database has them.
@@ -123,7 +155,7 @@ class ModelLogic(FullLogic):
             order: another field than the logic's.
         """
         ordering = self._parse_order(order)
-        queryset = _get_seekable(_narrow(self._queryset, filter), ordering.field)
+        queryset = get_seekable(narrow(self._queryset, filter), ordering.field)
         return queryset.order_by(*ordering.by(ordering.name))
 
     def get_key(self, entity: Any, *, order: str | None = None) -> str:
@@ -266,123 +298,6 @@ def make_paced(source: Any, order_field: str | None = None) -> ModelLogic | Data
     )
     made.is_paced = True
     return made
-
-
-def _get_queryset(source: Any) -> Any:
-    if isinstance(source, type) and issubclass(source, Model):
-        if source._meta.abstract or source._meta.swapped:
-            raise ValueError(f"{source.__name__} has no table of its own (it is abstract or swapped).")
-        return source._default_manager.all()
-    if isinstance(source, QuerySet | Manager):
-        return source.all()
-    raise TypeError(f"ModelLogic takes a model class or a queryset, not {source!r}.")
-
-
-def _prepare(queryset: Any) -> Any:
-    """Return the queryset such that conditions and an order can be added and each entity comes once."""
-    query, label = queryset.query, queryset.model._meta.label
-    reasons = {
-        "its primary key is composite": queryset.model._meta.is_composite_pk,
-        "the queryset is sliced": query.is_sliced,
-        "the queryset combines others (union, intersection, difference)": query.combinator,
-        "values() and values_list() give no entities": queryset._fields is not None,
-        "distinct() on fields leaves rows out by order": query.distinct_fields,
-        "extra(tables=...) may repeat rows": query.extra_tables,
-        "a window function would see one batch only": any(
-            getattr(annotation, "contains_over_clause", False) for annotation in query.annotations.values()
-        ),
-    }
-    if refused := [reason for reason, holds in reasons.items() if holds]:
-        raise ValueError(f"{label} cannot be read in batches: {'; '.join(refused)}.")
-    if not query.standard_ordering:
-        # reverse() would turn our own order round.
-        queryset = queryset.reverse()
-    if not _repeats_rows(queryset.query):
-        # Rows are distinct by their primary key; saying so would make the database sort them.
-        queryset.query.distinct = False
-        return queryset
-    if query.annotations or query.extra:
-        raise ValueError(
-            f"{label} cannot be read in batches: a join to many repeats entities, with annotations of their own. "
-            "Narrow the queryset by Exists() or pk__in instead."
-        )
-    return _without_repeats(queryset)
-
-
-def _repeats_rows(query: Any) -> bool:
-    """Return whether a join may give an entity more than one row."""
-    return not query.group_by and any(
-        isinstance(rel := getattr(join, "join_field", None), ForeignObjectRel) and not rel.field.unique
-        for alias, join in query.alias_map.items()
-        if query.alias_refcount[alias]
-    )
-
-
-def _without_repeats(queryset: Any) -> Any:
-    """Return a queryset of the same entities, and what comes with them, that asks for its joins row by row."""
-    plain = _get_plain(queryset)
-    for name in (
-        "select_related",
-        "deferred_loading",
-        "select_for_update",
-        "select_for_update_nowait",
-        "select_for_update_skip_locked",
-        "select_for_update_of",
-        "select_for_no_key_update",
-    ):
-        setattr(plain.query, name, getattr(queryset.query, name))
-    return _matching(plain.prefetch_related(*queryset._prefetch_related_lookups), queryset)
-
-
-def _get_plain(queryset: Any) -> Any:
-    """Return all entities of the queryset's model, from the same database."""
-    plain = queryset.model._base_manager.all()
-    return plain if queryset._db is None else plain.using(queryset._db)
-
-
-def _matching(queryset: Any, narrowed: Any) -> Any:
-    """Return what of `queryset` is in `narrowed`, looked up by primary key, each row for itself."""
-    inner = narrowed.order_by().filter(pk=OuterRef("pk"))
-    inner.query.distinct = inner.query.select_for_update = False
-    # Not Exists(): PostgreSQL would join it, and read the joined table from its beginning for every batch.
-    return queryset.filter(IsNull(Subquery(inner.values("pk")[:1]), False))
-
-
-def _narrow(queryset: Any, filter: Any) -> Any:
-    """Return the queryset with the caller's filter, entities still once each."""
-    if not filter:
-        return queryset
-    if isinstance(filter, Q):
-        narrowed = queryset.filter(filter)
-    elif isinstance(filter, dict):
-        narrowed = queryset.filter(**filter)
-    else:
-        raise TypeError(f"filter must be a dict of lookups or a Q, not {type(filter).__name__}.")
-    return _matching(queryset, narrowed) if _repeats_rows(narrowed.query) else narrowed
-
-
-def _is_grouped(queryset: Any) -> bool:
-    """Return whether the queryset's annotations aggregate."""
-    return bool(queryset.query.group_by)
-
-
-def _get_seekable(queryset: Any, field: Any) -> Any:
-    """Return the queryset such that an index gives its order and every row holds its key."""
-    if _is_grouped(queryset):
-        # GROUP BY all columns, as most databases need it, sorts the whole table.
-        return _matching(_get_plain(queryset), queryset).only(field.name)
-    names, deferred = queryset.query.deferred_loading
-    if not names:
-        return queryset
-    if not deferred:
-        return queryset.only(*names, field.name)
-    return queryset.defer(None).defer(*(names - {field.name, field.attname}))
-
-
-def _load_again(queryset: Any, rows: list[Any]) -> list[Any]:
-    """Return the rows as the queryset gives them, with what it aggregates; those gone meanwhile are left out."""
-    found = {entity.pk: entity for entity in queryset.prefetch_related(None).filter(pk__in=[row.pk for row in rows])}
-    return [found[row.pk] for row in rows if row.pk in found]
 
 
 def _read(queryset: Any, seeks: list[Seek], limit: int) -> list[Any]:

@@ -9,7 +9,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from soc_tasks.logic.calls import Call
-from soc_tasks.logic.urls import find_options
+from soc_tasks.logic.urls import find_options, name_view
 
 
 def check_finalize(finalize: Any) -> None:
@@ -46,3 +46,10 @@ def call_finalize(function: Callable[..., Any], known: Mapping[str, Any]) -> Non
         names = {parameter.name for parameter in parameters if parameter.kind in kinds}
         taken = {name: value for name, value in known.items() if name in names}
     Call(function=function, args=(), kwargs=taken).make()
+
+
+def name_finalize(finalize: Any) -> str:
+    """Return what a finalize is called, for people; "" for none."""
+    if finalize is None or isinstance(finalize, str):
+        return finalize or ""
+    return name_view(finalize)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from django.db.models import QuerySet
+
 from soc_tasks.conf import get_settings
 from soc_tasks.errors import FatalTaskError, PayloadError
 from soc_tasks.logic import payloads
-from soc_tasks.logic.batches import resolve_logic
+from soc_tasks.logic.batches import ModelLogic, resolve_logic
 from soc_tasks.logic.full_logic import FullLogic
 from soc_tasks.logic.sharding import Getter
 from soc_tasks.logic.throttling import Throttle
@@ -19,6 +21,19 @@ from soc_tasks.logic.urls import find_options
 
 #: The context keys that steer an iteration.
 CONTROL_KEYS = ("logic", "filter", "fields", "order", "start_key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Rows that one run is narrowed to.
+
+    Args:
+        queryset: the rows.
+        paged: whether it is read batch by batch, and not as a whole.
+    """
+
+    queryset: QuerySet[Any]
+    paged: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +56,7 @@ class Plan:
         finalize: what follows when all is done: the name of a URL pattern, a task view, or a function.
         is_kept: whether the plan itself is kept in the state, under the iteration's id, to be cleared at its end.
         drops_shards: whether the records of the shards are dropped at the end.
+        selection: what this run is narrowed to.
     """
 
     logic: Any = None
@@ -58,6 +74,7 @@ class Plan:
     finalize: Any = None
     is_kept: bool = False
     drops_shards: bool = False
+    selection: Selection | None = None
 
     @property
     def finalizes_itself(self) -> bool:
@@ -151,9 +168,13 @@ def make_source(plan: Plan, context: Mapping[str, Any]) -> Source:
     """
     try:
         asked = {key: _read_control(key, context[key]) for key in CONTROL_KEYS if key in context}
-        logic = resolve_logic(plan.logic if plan.logic is not None else _find_logic(asked))
+        logic = resolve_logic(plan.logic if plan.logic is not None else _find_logic(asked, plan.selection))
         if plan.using is not None and isinstance(logic, FullLogic):
             logic = logic.on(plan.using)
+        if plan.selection is not None:
+            if not isinstance(logic, ModelLogic):
+                raise ValueError(f"a selection narrows models and querysets, not {type(logic).__name__}")
+            logic = logic.within(plan.selection.queryset, paged=plan.selection.paged)
         posted = _posted_filter(asked)
         if posted is not None and hasattr(logic, "check_filter"):
             posted = logic.check_filter(posted)
@@ -226,8 +247,10 @@ def explain_two_stores(source: Source) -> str:
     )
 
 
-def _find_logic(asked: Mapping[str, Any]) -> str:
+def _find_logic(asked: Mapping[str, Any], selection: Selection | None) -> Any:
     name = asked.get("logic")
+    if name is None and selection is not None:
+        return selection.queryset.model
     if not isinstance(name, str) or not name:
         raise ValueError(
             "neither the decorator nor the context names a logic: write @iterative_task(Model), "

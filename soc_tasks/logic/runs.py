@@ -52,6 +52,43 @@ def start_run(
         ConfigurationError: atomic, but entities, state and queue are not on one alias.
         BusyError: another delivery of the same start is in the way.
     """
+    record, shards = prepare_run(
+        start_id=start_id,
+        name=name,
+        path=path,
+        script_name=script_name,
+        plan=plan,
+        context=context,
+        inherited=inherited,
+    )
+    state = get_state()
+    try:
+        with state.atomic():
+            if not state.create_iteration(record, shards):
+                return False
+            _submit([_make_slice(record, shard) for shard in shards])
+    except Exception as error:
+        if is_lock_error(error):
+            raise BusyError(str(error)) from error
+        raise
+    return True
+
+
+def prepare_run(
+    *,
+    start_id: str,
+    name: str,
+    path: str,
+    script_name: str,
+    plan: Plan,
+    context: Mapping[str, Any],
+    inherited: Inherited,
+) -> tuple[IterationRecord, list[ShardRecord]]:
+    """Return what `start_run` writes, with its arguments: the iteration and its shards.
+
+    Raises:
+        FatalTaskError, ConfigurationError: as `start_run`.
+    """
     source = make_source(plan, context)
     if plan.atomic:
         check_one_alias(plan, source)
@@ -70,6 +107,7 @@ def start_run(
             "inherited": inherited.as_dict(),
             "context": payloads.dumps(dict(context), "context"),
             "shards": len(ranges),
+            **({"selection": True} if plan.selection is not None else {}),
         },
     )
     _check_finalize(record, plan)
@@ -77,17 +115,7 @@ def start_run(
         ShardRecord(iteration=start_id, index=index, start=start, end=end, context=record.options["context"])
         for index, (start, end) in enumerate(ranges)
     ]
-    state = get_state()
-    try:
-        with state.atomic():
-            if not state.create_iteration(record, shards):
-                return False
-            _submit([_make_slice(record, shard) for shard in shards])
-    except Exception as error:
-        if is_lock_error(error):
-            raise BusyError(str(error)) from error
-        raise
-    return True
+    return record, shards
 
 
 def check_beginning(source: Source) -> None:
@@ -187,7 +215,8 @@ def _make_slice(
     inherited = Inherited.from_dict(iteration.options["inherited"])
     # For the deadline and the limits of its delivery, and for a dead letter; where the queue says all, it need not.
     told = None if inherited == Inherited(queue=inherited.queue) else inherited
-    meta = Meta(start_id=make_start_id(), slice=message, inherited=told, held=held)
+    selected = bool(iteration.options.get("selection"))
+    meta = Meta(start_id=make_start_id(), slice=message, inherited=told, held=held, selection=selected)
     return _make_task(iteration, meta, b"", countdown, name)
 
 

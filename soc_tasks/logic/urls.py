@@ -41,12 +41,14 @@ class ViewOptions:
         max_attempts: attempts unless `retry_options` says otherwise.
         takes_queue: whether its access lets the queue in; else only sessions and cron start its tasks.
         calls_deferred: whether it is the view that calls deferred functions.
+        access: tells whether a request may start its tasks.
     """
 
     plan: Any = None
     max_attempts: int | None = None
     takes_queue: bool = True
     calls_deferred: bool = False
+    access: Callable[[Any], bool] | None = None
 
     @property
     def iterates(self) -> bool:

@@ -52,6 +52,10 @@ class Migration(migrations.Migration):
             name="reach",
             field=models.TextField(null=True),
         ),
+        migrations.AlterModelOptions(
+            name="iterationrow",
+            options={"permissions": (("run_over_selection", "Can run tasks over a selection of rows in the admin"),)},
+        ),
         migrations.CreateModel(
             name="FailedItemRow",
             fields=[

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, overload
 
 from asgiref.sync import iscoroutinefunction
@@ -14,11 +14,12 @@ from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostErro
 
 from soc_tasks.errors import NotSupportedError
 from soc_tasks.logic.batches import is_logic
+from soc_tasks.logic.envelopes import CallEndedError
 from soc_tasks.logic.finalizing import call_finalize, check_finalize
 from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.full_logic import check_batch_size
 from soc_tasks.logic.plans import Plan
-from soc_tasks.logic.runs import start_run
+from soc_tasks.logic.runs import prepare_run, start_run
 from soc_tasks.logic.sharding import check_shard_count
 from soc_tasks.logic.tasks import MAX_DELAY
 from soc_tasks.logic.throttling import Throttle
@@ -30,7 +31,7 @@ from soc_tasks.views.access import as_check, find_delivery, from_queue, plain_in
 from soc_tasks.views.intake import BadInputError, Call, quoted_script_name, read_call, refuse
 from soc_tasks.views.responses import Outcome
 from soc_tasks.views.running import bury, bury_overdue, call_view, run, run_once
-from soc_tasks.views.slicing import deliver, make_budget
+from soc_tasks.views.slicing import deliver, find_selected, make_budget
 from soc_tasks.views.starting import start_from_outside
 
 View = Callable[..., Any]
@@ -188,9 +189,15 @@ def iterative_task(  # the public signature
         takes_context = _check_signature(view)
 
         def handle(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponse:
-            work = (
-                _slice(call, view, plan, takes_context, args, kwargs) if call.meta.slice else _start(call, view, plan)
-            )
+            def work() -> Outcome:
+                try:
+                    chosen = find_selected(call, plan)
+                except CallEndedError:
+                    return responses.STALE if call.meta.slice else responses.DUPLICATE
+                if call.meta.slice:
+                    return _slice(call, view, chosen, takes_context, args, kwargs)
+                return _start(call, view, chosen)
+
             return run(call.request, view, call.info, work, (), call.delivery)
 
         return make_view(view, access, ViewOptions(plan=plan), handle)
@@ -198,28 +205,27 @@ def iterative_task(  # the public signature
     return decorate
 
 
-def _start(call: Call, view: View, plan: Plan) -> Callable[[], Outcome]:
-    """Return the work of a start: the iteration and its first slice, in one transaction."""
-
-    def work() -> Outcome:
-        started = start_run(
-            start_id=call.meta.start_id,
-            name=name_view(view),
-            path=call.request.get_full_path(),
-            script_name=quoted_script_name(call.request),
-            plan=plan,
-            context=call.info.context,
-            inherited=call.meta.inherited or Inherited(queue=call.info.queue),
-        )
-        return responses.DONE if started else responses.DUPLICATE
-
-    return work
+def _start(call: Call, view: View, plan: Plan) -> Outcome:
+    """Begin the iteration, with its first slices, in one transaction."""
+    what: dict[str, Any] = {
+        "start_id": call.meta.start_id,
+        "name": name_view(view),
+        "path": call.request.get_full_path(),
+        "script_name": quoted_script_name(call.request),
+        "plan": plan,
+        "context": call.info.context,
+        "inherited": call.meta.inherited or Inherited(queue=call.info.queue),
+    }
+    if call.delivery is not None and call.delivery.rehearsal is not None:
+        call.delivery.rehearsal.begin(plan, partial(prepare_run, **what))
+        return responses.DONE
+    return responses.DONE if start_run(**what) else responses.DUPLICATE
 
 
 def _slice(
     call: Call, view: View, plan: Plan, takes_context: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[[], Outcome]:
-    """Return the work of a slice: batch after batch, behind the fence."""
+) -> Outcome:
+    """Run a slice: batch after batch, behind the fence."""
 
     def process(entities: list[Any], context: dict[str, Any]) -> None:
         # The context lives on the shard, not in the message: the view finds it where a plain task finds it.
@@ -231,10 +237,7 @@ def _slice(
     def finalize(context: dict[str, Any]) -> None:
         call_finalize(plan.finalize, {**kwargs, "context": context})
 
-    def work() -> Outcome:
-        return deliver(call, plan, make_budget(call, plan), process, finalize if plan.finalizes_itself else None)
-
-    return work
+    return deliver(call, plan, make_budget(call, plan), process, finalize if plan.finalizes_itself else None)
 
 
 def make_view(
@@ -275,7 +278,7 @@ def make_view(
     guarded.csrf_exempt = True  # type: ignore[attr-defined] # a queue has no cookie; sessions are checked in access.py
     guarded.login_required = False  # type: ignore[attr-defined] # LoginRequiredMiddleware would redirect
     guarded._non_atomic_requests = EveryAlias()  # type: ignore[attr-defined]
-    setattr(guarded, OPTIONS_ATTRIBUTE, dataclasses.replace(options, takes_queue=check.takes_queue))
+    setattr(guarded, OPTIONS_ATTRIBUTE, dataclasses.replace(options, takes_queue=check.takes_queue, access=check))
     return guarded
 
 

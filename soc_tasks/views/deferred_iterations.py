@@ -99,4 +99,4 @@ def _handle(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpRe
 
 
 _view.__name__ = _view.__qualname__ = "deferred_iteration"
-deferred_iteration = make_view(_view, from_queue, ViewOptions(plan=Plan()), _handle)
+deferred_iteration = make_view(_view, from_queue, ViewOptions(plan=Plan(is_kept=True)), _handle)

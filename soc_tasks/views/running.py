@@ -135,6 +135,8 @@ def run(
         delivery: gets to know the exceptions.
         name: that of the function which the view stands for, for the log.
     """
+    if delivery is not None and delivery.rehearsal is not None:
+        return _rehearse(request, info, work, delivery)
     label = name or getattr(view, "__qualname__", None) or repr(view)
     started = time.perf_counter()
     if name is not None and delivery is not None:
@@ -165,6 +167,19 @@ def run(
     else:
         _log_finished(request, info, outcome, seconds, error, name)
     return outcome.to_response(countdown)
+
+
+def _rehearse(request: HttpRequest, info: TaskInfo, work: Callable[[], Outcome], delivery: Delivery) -> HttpResponse:
+    """Run `work` as the current task, for a dry run: nobody is told of it, and nothing is kept."""
+    request.task = info  # type: ignore[attr-defined] # the documented attribute
+    token = current_task.set(info)
+    try:
+        return work().to_response()
+    except Exception as error:  # it is what the dry run reports
+        delivery.failures.append(error)
+        return responses.RETRY.to_response()
+    finally:
+        current_task.reset(token)
 
 
 def _log_finished(

@@ -5,14 +5,43 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from soc_tasks.errors import FatalTaskError, PayloadError
 from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.current import current_task
+from soc_tasks.logic.iteration_calls import FEW_ROWS
+from soc_tasks.logic.payloads import UnknownNameError
 from soc_tasks.logic.plans import Plan
+from soc_tasks.logic.selections import narrow
 from soc_tasks.logic.slice_runs import Finalize, Process
 from soc_tasks.logic.slices import run_slice
+from soc_tasks.state import get_state
 from soc_tasks.views import responses
 from soc_tasks.views.intake import Call
 from soc_tasks.views.responses import Outcome
+from soc_tasks.views.running import UnknownCallError
+
+
+def find_selected(call: Call, plan: Plan) -> Plan:
+    """Return the plan, narrowed to the selection that is kept for the call's iteration, if there is one.
+
+    Raises:
+        CallEndedError: the iteration has ended.
+        UnknownCallError: another release may know its model.
+        FatalTaskError: it is none of ours.
+    """
+    if not call.meta.selection:
+        return plan
+    message, total = call.meta.slice, None
+    if message is not None and (record := get_state().get_iteration(message.iteration)) is not None:
+        total = record.total
+    # For a start as a whole: its rows are counted, and divided by one pass.
+    paged = message is not None and (total is None or total > FEW_ROWS)
+    try:
+        return narrow(plan, call.meta.start_id if message is None else message.iteration, paged=paged)
+    except UnknownNameError as error:
+        raise UnknownCallError(f"The selection of the iteration is not known here: {error}") from error
+    except PayloadError as error:
+        raise FatalTaskError(str(error)) from error
 
 
 def make_budget(call: Call, plan: Plan) -> Budget:
@@ -33,6 +62,9 @@ def deliver(call: Call, plan: Plan, budget: Budget, process: Process, finalize: 
     """
     message = call.meta.slice
     assert message is not None  # the caller looked
+    if call.delivery is not None and call.delivery.rehearsal is not None:
+        call.delivery.rehearsal.try_batch(message, plan, process, budget)
+        return responses.DONE
 
     def finish(context: dict[str, Any]) -> None:
         # It is of no shard, though it has the place of one.

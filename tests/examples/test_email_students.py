@@ -124,6 +124,19 @@ class EmailAllTest(TaskTestCase):
             self.process_task_queues()
         assert connect.call_count == 3
 
+    def test_students_that_are_selected_in_the_admin_get_one_mail_each(self):
+        chosen = Student.objects.filter(program__slug="other")
+        url = f"{reverse('admin:email_students_student_changelist')}?q=other.example"
+        data = {"action": "run_email_selected_over_selection", "_selected_action": [chosen[0].pk], "select_across": "1"}
+        page = self.client.post(url, data)
+        self.assertContains(page, "<strong>3 students</strong>")
+        message = {f"context-{name}": value for name, value in MESSAGE.items()}
+        page = self.client.post(url, {**data, "post": "yes", "run-task": "0", **message}, follow=True)
+        self.assertContains(page, "runs over 3 students")
+        self.assertNumTasksEquals(1, "mail")
+        self.process_task_queues()
+        assert sorted(message.to[0] for message in mail.outbox) == sorted(chosen.values_list("email", flat=True))
+
     def test_subject_is_put_on_one_line(self):
         self.start(subject="One\r\nBcc: everybody@example.org")
         self.process_task_queues()

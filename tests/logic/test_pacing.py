@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soc_tasks.logic.batches import MAX_BATCH_SIZE
+from soc_tasks.logic.full_logic import MAX_BATCH_SIZE
 from soc_tasks.logic.pacing import steer
 
 SIZES = st.integers(1, MAX_BATCH_SIZE)

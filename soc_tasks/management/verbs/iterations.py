@@ -1,4 +1,4 @@
-"""`tasks iterations`: list them, pause, resume and cancel one."""
+"""`tasks iterations`: list them, pause, resume and cancel one; try one dry (dry_runs.py)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from soc_tasks.logic.iterations import Iteration
+from soc_tasks.management.verbs import dry_runs
 
-help = "List iterations; pause, resume or cancel one."
+help = "List iterations; pause, resume or cancel one; try one without keeping what it does."
 
 #: The status that each action leads to.
 REACHED = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
@@ -22,18 +23,27 @@ def add_arguments(parser: ArgumentParser) -> None:
         "action", nargs="?", choices=["list", "pause", "resume", "cancel"], default="list", help="default: list"
     )
     parser.add_argument("ids", nargs="*", help="iterations by id, or the last characters of one")
-    parser.add_argument("--limit", type=int, default=20, help="list the newest so many (default: 20)")
+    parser.add_argument(
+        "--limit", type=int, help="list the newest so many (default: 20); end a dry run after so many rows"
+    )
+    dry_runs.add_arguments(parser)
 
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     """List or steer.
 
     Raises:
-        CommandError: an id is missing, unknown or not unique.
+        CommandError: an id is missing, unknown or not unique; or what `dry_runs.handle` raises.
     """
+    if options["dry_run"] is not None:
+        if options["action"] != "list" or options["ids"]:
+            raise CommandError("--dry-run takes one task or iteration, and no action beside it.")
+        dry_runs.handle(command, options)
+        return
     action = options["action"]
     if action == "list":
-        found = [find(prefix) for prefix in options["ids"]] or Iteration.all(limit=options["limit"])
+        limit = 20 if options["limit"] is None else options["limit"]
+        found = [find(prefix) for prefix in options["ids"]] or Iteration.all(limit=limit)
         for iteration in found:
             command.stdout.write(describe(iteration))
         if not found:

@@ -1,0 +1,83 @@
+"""For a site's own admin: run iterative tasks over what is selected in a changelist.
+
+    @admin.register(Student)
+    class StudentAdmin(admin.ModelAdmin):
+        actions = [run_over_selection("email_all", form=MessageForm)]
+
+or, for every iterative task whose entities are of the model, `class StudentAdmin(TaskActionsMixin, admin.ModelAdmin)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django import forms
+from django.contrib.admin.options import IS_POPUP_VAR
+from django.http import HttpRequest, HttpResponse
+
+from soc_tasks.views.selections import ask_and_start, find_choices, make_choice, may_run
+
+#: A task view, or the name of its URL pattern.
+Url = str | Callable[..., Any]
+
+
+def run_over_selection(
+    *tasks: Url,
+    url_kwargs: Mapping[str, Any] | None = None,
+    queue: str = "default",
+    form: type[forms.Form] | None = None,
+    description: str | None = None,
+    name: str | None = None,
+) -> Callable[..., HttpResponse | None]:
+    """Return an admin action that runs an iterative task over the selected rows.
+
+    A page asks which task, with what context and in how many shards. Who may change the model, and has the permission
+    `soc_tasks.run_over_selection` or is let in by the task's own `access`, may run it.
+
+    Args:
+        tasks: the tasks that are offered: views or names of URL patterns. None: all whose entities are of the model,
+            and whose URLs take no arguments.
+        url_kwargs: what the URL patterns of the tasks take.
+        queue: where they are queued.
+        form: a form whose cleaned values are the context; None: the context is written as JSON.
+        description: what the action is called in the changelist; `%(verbose_name_plural)s` is filled in.
+        name: the action's name, which differs from those of other actions; default: made of the tasks' names.
+    """
+    names = [task if isinstance(task, str) else getattr(task, "__name__", "task") for task in tasks]
+    action = name or "_".join(["run", *names, "over_selection"]).replace(":", "_").replace("-", "_")
+
+    def run(modeladmin: Any, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+        """Ask, and start."""
+        # Here, and not when the action is made: the URL conf imports the admin.
+        choices = [make_choice(task, url_kwargs) for task in tasks] if tasks else find_choices(modeladmin.model)
+        return ask_and_start(
+            modeladmin, request, queryset, action=action, choices=choices, queue=queue, form_class=form
+        )
+
+    run.__name__ = action
+    what = f"Run {' or '.join(part.replace('_', ' ') for part in names)}" if names else "Run a task"
+    run.short_description = description or f"{what} over selected %(verbose_name_plural)s"  # type: ignore[attr-defined]
+    run.allowed_permissions = ("change",)  # type: ignore[attr-defined]
+    return run
+
+
+class TaskActionsMixin:
+    """Gives a ModelAdmin an action that runs any iterative task of its model over the selected rows."""
+
+    #: Where they are queued.
+    task_queue = "default"
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Add the action, for those who may run at least one of the tasks."""
+        actions: dict[str, Any] = super().get_actions(request)  # type: ignore[misc] # of the ModelAdmin beside it
+        modeladmin: Any = self
+        if modeladmin.actions is None or IS_POPUP_VAR in request.GET:
+            # As Django has it: no actions at all.
+            return actions
+        if modeladmin.has_change_permission(request) and any(
+            may_run(request, choice) for choice in find_choices(modeladmin.model)
+        ):
+            action = run_over_selection(queue=self.task_queue)
+            actions[action.__name__] = (action, action.__name__, action.short_description)  # type: ignore[attr-defined]
+        return actions
