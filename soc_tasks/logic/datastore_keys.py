@@ -181,9 +181,9 @@ def decode_value(raw: Any) -> Any:
             case {"key": [str(project), database, namespace, path]}:
                 if not all(part is None or isinstance(part, str) for part in (database, namespace)):
                     raise ValueError("its key names no database or namespace")
-                return Key(*_read_path(path), project=project, database=database, namespace=namespace)  # type: ignore[no-untyped-call]
+                return Key(*_read_path(path), project=project, database=database, namespace=namespace)
             case {"point": [str(latitude), str(longitude)]}:
-                return GeoPoint(float(latitude), float(longitude))  # type: ignore[no-untyped-call]
+                return GeoPoint(float(latitude), float(longitude))
             case None | bool() | int() | str():
                 return check_value(raw)
     except TypeError as error:

@@ -35,7 +35,7 @@ def _make_client(process: int, emulator: str | None) -> Any:
 
     named = any(os.environ.get(name) for name in PROJECT_VARIABLES)
     project = None if named else getattr(django_settings, "CLOUD_TASKS_PROJECT_ID", None)
-    return datastore.Client(project=project)  # type: ignore[no-untyped-call]
+    return datastore.Client(project=project)
 
 
 def is_query(value: Any) -> bool:
@@ -74,13 +74,13 @@ class Kind:
         from google.cloud.datastore.query import PropertyFilter, Query
 
         project, namespace = self._place()
-        return Query(  # type: ignore[no-untyped-call]
+        return Query(
             get_client(self.client),
             kind=self.name,
             project=project,
             namespace=namespace,
             ancestor=self.ancestor,
-            filters=[PropertyFilter(*one) for one in conditions],  # type: ignore[no-untyped-call]
+            filters=[PropertyFilter(*one) for one in conditions],
             order=list(order),
             projection=list(projection),
         )
@@ -91,7 +91,7 @@ class Kind:
 
         project, namespace = self._place()
         database = get_client(self.client).database
-        return Key(*path, project=project, namespace=namespace, database=database)  # type: ignore[no-untyped-call]
+        return Key(*path, project=project, namespace=namespace, database=database)
 
     def _place(self) -> tuple[str, str | None]:
         """Return project and namespace."""
