@@ -89,6 +89,7 @@ bench: setup bench-peers ## Measure against peers, side by side
 	@$(PY) -m benchmarks $(ARGS)
 	@$(PY) -m benchmarks.cloud $(ARGS)
 	@$(PY) -m benchmarks.deferred $(ARGS)
+	@$(PY) -m benchmarks.datastore
 
 bench-peers: .venv-peers/.installed .venv-emulator/.installed ## Install peers into environments of their own (Celery wants redis-server)
 

@@ -199,13 +199,11 @@ class ModelLogic(FullLogic):
         """Return the filter that is both."""
         return (Q(**ours) if isinstance(ours, dict) else ours) & Q(**posted)
 
-    def find_key_ranges(
-        self, shard_count: int, *, filter: Any = None, order: str | None = None, getter: Any = None
-    ) -> list[KeyRange]:
-        """Return the ranges of keys of at most so many shards; arguments as of `sharding.find_key_ranges`."""
+    def find_key_ranges(self, shard_count: int, **options: Any) -> list[KeyRange]:
+        """Return the ranges of keys of at most so many shards; options as of `sharding.find_key_ranges`."""
         from soc_tasks.logic.sharding import find_key_ranges
 
-        return find_key_ranges(self, shard_count, filter=filter, order=order, getter=getter)
+        return find_key_ranges(self, shard_count, **options)
 
     def missing_index(self, order: str | None = None) -> str | None:
         """Return which index the order lacks, as a sentence for the one who can add it, or None.

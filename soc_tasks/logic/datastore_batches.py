@@ -88,6 +88,11 @@ class DatastoreLogic(FullLogic):
         return get_client(self._kind.client)
 
     @property
+    def query(self) -> Any:
+        """Return a query of Datastore's client for all that is read, in no order."""
+        return self._kind.make_query(self._kind.conditions, (), self._kind.projection)
+
+    @property
     def using(self) -> None:
         """Return None: no alias of DATABASES is read."""
         return None

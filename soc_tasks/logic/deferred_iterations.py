@@ -12,6 +12,8 @@ from django.db.models import Manager, QuerySet
 from soc_tasks.errors import ConfigurationError, NotSupportedError
 from soc_tasks.logic import envelopes
 from soc_tasks.logic.calls import describe
+from soc_tasks.logic.datastore_batches import DatastoreLogic
+from soc_tasks.logic.datastore_queries import is_query
 from soc_tasks.logic.deferring import ITERATION_HANDLER, check_function, make_request, submit
 from soc_tasks.logic.full_logic import check_batch_size
 from soc_tasks.logic.iteration_calls import IterationCall, write_iteration
@@ -62,7 +64,8 @@ def defer_iteration_with_finalize(
     `Iteration.resume()` goes on. The handle's `iteration` is the id of the `Iteration`.
 
     Args:
-        queryset: the instances: of one database, neither sliced nor combined nor annotated.
+        queryset: the instances: of one database, neither sliced nor combined nor annotated. Or the name of a kind of
+            Google's Datastore, a query of its client, or a DatastoreLogic.
         callback: called as `callback(instance, *args, **kwargs)`.
         finalize: called once as `finalize(*args, **kwargs)`, after all, and where there was none.
         args, kwargs: as for `defer`; names with an underscore before them, and the first two, are these options:
@@ -89,10 +92,7 @@ def defer_iteration_with_finalize(
     """
     refuse_event_loop("defer_iteration_with_finalize")
     options, rest = _take_options(args, kwargs)
-    if isinstance(queryset, Manager):
-        queryset = queryset.all()
-    if not isinstance(queryset, QuerySet):
-        raise TypeError(f"defer_iteration_with_finalize() takes a queryset first, not {type(queryset).__name__}.")
+    queryset, order_field = _take_source(queryset, options["order_field"])
     for name, function in (("callback", callback), ("finalize", finalize), ("_throttle", options["_throttle"])):
         if function is not None or name != "_throttle":
             check_function(function, f"{name} must be a function")
@@ -103,7 +103,7 @@ def defer_iteration_with_finalize(
         callback=callback,
         finalize=finalize,
         getter=options["key_ranges_getter"],
-        order_field=options["order_field"],
+        order_field=order_field,
         args=rest,
         kwargs=kwargs,
         shards=check_shard_count(options["_shards"]),
@@ -122,6 +122,26 @@ def defer_iteration_with_finalize(
     task, handle = build_task(make_request(context, options, ITERATION_HANDLER), options["_queue"])
     submit(task, kept, options["_using"])
     return dataclasses.replace(handle, iteration=task.start_id)
+
+
+def _take_source(given: Any, order_field: str) -> tuple[Any, str]:
+    """Return a queryset, or a query of Datastore's client, and what orders it; "pk" is the key there.
+
+    Raises:
+        TypeError, ValueError: it is neither, nor a kind or a DatastoreLogic, or cannot be read in batches.
+    """
+    if isinstance(given, Manager):
+        given = given.all()
+    if isinstance(given, QuerySet):
+        return given, order_field
+    if isinstance(given, str) or is_query(given):
+        given = DatastoreLogic(given)
+    if not isinstance(given, DatastoreLogic):
+        raise TypeError(
+            "defer_iteration_with_finalize() takes a queryset first, or a kind, query or DatastoreLogic, "
+            f"not {type(given).__name__}."
+        )
+    return given.query, given.order_field if order_field == _OPTIONS["order_field"] else order_field
 
 
 def _take_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:

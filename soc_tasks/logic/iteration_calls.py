@@ -15,6 +15,7 @@ from soc_tasks.logic.arguments import Arguments
 from soc_tasks.logic.batches import make_paced
 from soc_tasks.logic.budgets import Budget, Cut
 from soc_tasks.logic.calls import MOST_BYTES, Call, Written
+from soc_tasks.logic.datastore_queries import is_query
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.sharding import Getter
 from soc_tasks.logic.throttling import Throttle
@@ -36,7 +37,7 @@ class IterationCall:
     """What a deferred iteration does.
 
     Args:
-        queryset: the instances.
+        queryset: the instances: a queryset, or a query of Datastore's client.
         callback: called with each instance.
         finalize: called once when all is done.
         getter: makes the key ranges; None: by the type of the order field.
@@ -49,7 +50,7 @@ class IterationCall:
         atomic: whether each batch commits with its cursor.
     """
 
-    queryset: QuerySet[Any]
+    queryset: Any
     callback: Callable[..., Any]
     finalize: Callable[..., Any]
     getter: Getter | None
@@ -159,6 +160,6 @@ def read_iteration(text: str, *, paged: bool) -> IterationCall:
     queryset = payloads.loads(values.pop("queryset"), Arguments(paged=paged))
     given = [values["callback"], values["finalize"]]
     given += [values[name] for name in ("getter", "throttle") if values[name] is not None]
-    if not isinstance(queryset, QuerySet) or not all(callable(function) for function in given):
+    if not (isinstance(queryset, QuerySet) or is_query(queryset)) or not all(callable(function) for function in given):
         raise PayloadError("What this deferred iteration names is no queryset, or no function.")
     return IterationCall(queryset=queryset, args=tuple(values.pop("args")), **values)

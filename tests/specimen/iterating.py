@@ -44,3 +44,10 @@ def halves(queryset, shard_count):
 def overlapping(queryset, shard_count, by=1):
     """Divide wrongly."""
     return [(None, 5 + by), (5, None)]
+
+
+def note(entity, *args):
+    """Note an entity of Datastore, which has a key."""
+    if act := acts.get("callback"):
+        act(entity)
+    visits.append((entity.key.id_or_name, get_deferred_shard_index(), args))
