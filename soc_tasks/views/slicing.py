@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from soc_tasks.logic.budgets import Budget
@@ -13,6 +15,11 @@ from soc_tasks.logic.slices import run_slice
 from soc_tasks.views import responses
 from soc_tasks.views.intake import Call
 from soc_tasks.views.responses import Outcome
+
+#: What test tools put around the view, and around finalize, of the slices in this context.
+between: ContextVar[Callable[[Plan, Budget, Callable[..., Any]], Callable[..., Any]] | None] = ContextVar(
+    "soc_tasks_between", default=None
+)
 
 
 def make_budget(call: Call, plan: Plan) -> Budget:
@@ -43,6 +50,8 @@ def deliver(call: Call, plan: Plan, budget: Budget, process: Process, finalize: 
         finally:
             current_task.reset(token)
 
+    if (put := between.get()) is not None:
+        process, finish = put(plan, budget, process), put(plan, budget, finish)
     ran = run_slice(
         message, plan, process, budget, lambda error: responses.judge_error(error) is responses.DEAD, finish
     )
