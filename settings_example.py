@@ -138,6 +138,7 @@ SOC_TASKS: dict[str, object] = {
     "HOST": None,
     # Seconds after which a slice of an iteration hands over to the next; None: 25, on App Engine 570.
     "SLICE_SECONDS": float(os.environ.get("TASKS_SLICE_SECONDS", "0")) or None,
+    # Seconds that a batch of an iteration should take, where its size is not given.
     "BATCH_SECONDS": 1.0,
     # Seconds without a heartbeat after which a worker's tasks go to others. Longer than any pause of a healthy process.
     "LEASE_SECONDS": float(os.environ.get("TASKS_LEASE_SECONDS", "30")),

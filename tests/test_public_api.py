@@ -171,6 +171,8 @@ def test_the_test_tools_are_as_promised():
     assert bare(mixin.process_task_queues) == f"self, queue_name=None, {raising}"
     assert bare(mixin.flush_task_queues) == bare(mixin.get_task_count) == "self, queue_name=None"
     assert bare(mixin.assertNumTasksEquals) == "self, num, queue_name=None"
+    options = "read_state=None, ignore=(), interruptions=100"
+    assert bare(mixin.assert_resumable) == f"self, start, *args, {options}, **kwargs"
     assert isinstance(mixin.max_task_retry_count, int)
     assert {behaviour.name for behaviour in testing.TaskFailedBehaviour} == {"DO_NOTHING", "RETRY_TASK", "RAISE_ERROR"}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from soc_tasks.errors import FatalTaskError, PayloadError
@@ -44,6 +46,12 @@ def find_selected(call: Call, plan: Plan) -> Plan:
         raise FatalTaskError(str(error)) from error
 
 
+#: What test tools put around the view, and around finalize, of the slices in this context.
+between: ContextVar[Callable[[Plan, Budget, Callable[..., Any]], Callable[..., Any]] | None] = ContextVar(
+    "soc_tasks_between", default=None
+)
+
+
 def make_budget(call: Call, plan: Plan) -> Budget:
     """Return the time that a delivery has."""
     stopping = call.delivery.stopping if call.delivery is not None else lambda: False
@@ -75,6 +83,8 @@ def deliver(call: Call, plan: Plan, budget: Budget, process: Process, finalize: 
         finally:
             current_task.reset(token)
 
+    if (put := between.get()) is not None:
+        process, finish = put(plan, budget, process), put(plan, budget, finish)
     ran = run_slice(
         message, plan, process, budget, lambda error: responses.judge_error(error) is responses.DEAD, finish
     )

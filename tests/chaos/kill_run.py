@@ -23,11 +23,21 @@ SHORTEST, LONGEST = 0.2, 0.5
 PATIENCE = 60.0
 
 
-class Victim:
-    """A place for a worker; its worker is replaced when it was killed."""
+def work(tell):
+    """Be a worker, and tell when it is ready."""
+    from soc_tasks.engine.worker import Worker
 
-    def __init__(self, seed):
+    signal.alarm(0)
+    Worker(threads=2, ready=lambda: tell("ready")).run()
+
+
+class Victim:
+    """A place for a process; it is replaced when it was killed."""
+
+    def __init__(self, seed, work, life):
         self._random = random.Random(seed)
+        self._work = work
+        self._life = life
         self.kills = -1
         self.replace()
 
@@ -38,16 +48,9 @@ class Victim:
         self.kill_at = float("inf")
         self.child = Child(self._work)
 
-    @staticmethod
-    def _work(tell):
-        from soc_tasks.engine.worker import Worker
-
-        signal.alarm(0)
-        Worker(threads=2, ready=lambda: tell("ready")).run()
-
     def note_ready(self):
-        assert os.read(self.child.reader, 100), "a worker ended by itself"
-        self.kill_at = time.monotonic() + self._random.uniform(SHORTEST, LONGEST)
+        assert os.read(self.child.reader, 100), "a process ended by itself"
+        self.kill_at = time.monotonic() + self._random.uniform(*self._life)
 
     def kill(self):
         self.child.kill(signal.SIGKILL)
@@ -71,12 +74,12 @@ def watch(iteration, seconds):
             continue
 
 
-def kill_until_over(iteration, seed, seconds):
-    """Kill workers until the iteration has ended; return how many were."""
+def kill_until_over(iteration, seed, seconds, *works, life=(SHORTEST, LONGEST)):
+    """Kill processes that do `works` until the iteration has ended; return how many of each were."""
     from tests.chaos.forks import Child
 
     watcher = Child(lambda tell: watch(iteration, seconds))
-    victims = [Victim(f"{seed}-{number}") for number in range(WORKERS)]
+    victims = [Victim(f"{seed}-{number}", each, life) for number, each in enumerate(works)]
     while True:
         waiting = {victim.child.reader: victim for victim in victims if victim.kill_at == float("inf")}
         timeout = max(0.0, min(victim.kill_at for victim in victims) - time.monotonic())
@@ -92,7 +95,7 @@ def kill_until_over(iteration, seed, seconds):
     for victim in victims:
         victim.kill()
     watcher.wait()
-    return sum(victim.kills for victim in victims)
+    return [victim.kills for victim in victims]
 
 
 def drain(tell):
@@ -126,7 +129,7 @@ def main(*, name, rows, seed, seconds):
     tables.clear(rows)
     iteration = startTask(name, retry_options=RetryOptions(max_attempts=-1)).iteration
     start = time.monotonic()
-    kills = kill_until_over(iteration, seed, seconds)
+    kills = sum(kill_until_over(iteration, seed, seconds, *[work] * WORKERS))
     took = round(time.monotonic() - start, 1)
     return {"kills": kills, "seconds": took, **json.loads(Child(drain).wait().told)}
 

@@ -20,8 +20,15 @@ INSTALLED_APPS = [
 MIDDLEWARE = []
 DATABASES = json.loads(os.environ["SOC_TASKS_CHAOS_DATABASES"])
 SOC_TASKS = {"LEASE_SECONDS": float(os.environ.get("SOC_TASKS_CHAOS_LEASE", "1.0"))}
+if "SOC_TASKS_CHAOS_SLICE" in os.environ:
+    SOC_TASKS["SLICE_SECONDS"] = float(os.environ["SOC_TASKS_CHAOS_SLICE"])
+    CLOUD_TASKS_QUEUES = [{"name": "default", "retry_max_attempts": -1}]
 if "SOC_TASKS_CHAOS_FAULTS" in os.environ:
     SOC_TASKS["BACKEND"] = "tests.chaos.transport.FaultyBackend"
 if "SOC_TASKS_CHAOS_BACKEND" in os.environ:
     SOC_TASKS["BACKEND"] = os.environ["SOC_TASKS_CHAOS_BACKEND"]
     CLOUD_TASKS_PROJECT_ID, CLOUD_TASKS_LOCATION = "school", "europe-west1"
+if "SOC_TASKS_CHAOS_SERVED" in os.environ:
+    # Beside `tasks serve`: how the site in a sandbox is set.
+    SOC_TASKS |= json.loads(os.environ["SOC_TASKS_CHAOS_SERVED"])
+    ALLOWED_HOSTS = [*ALLOWED_HOSTS, "127.0.0.1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ from django.urls import include, path
 
 from soc_tasks import iterative_task, task
 from tests.chaos.models import Effect, Row
-from tests.chaos.site_constants import BATCH, SMALL_BATCH, TOMORROW
+from tests.chaos.site_constants import BATCH, END, SHARDS, SMALL_BATCH, TOMORROW
 
 #: Where the orphans' tasks tell who runs them (a descriptor), and remember that they ran before (a directory).
 notes: int | None = None
@@ -46,6 +47,46 @@ def step_atomic(request, entities):
 @iterative_task(Row, TOMORROW, batch_size=SMALL_BATCH, time_limit=1e-6)
 def step_leased(request, entities):
     _count(entities)
+
+
+# In shards, each of which ends its slices by the setting.
+
+
+@iterative_task(Row, shards=SHARDS, finalize="end", atomic=True, batch_size=BATCH)
+def shards_atomic(request, entities):
+    _count(entities)
+
+
+@iterative_task(Row, shards=SHARDS, finalize="end", batch_size=BATCH)
+def shards_leased(request, entities):
+    _count(entities)
+
+
+@task(atomic=True, max_attempts=-1)
+def end(request):
+    end_once()
+
+
+def end_once():
+    """Be the finalize of a deferred iteration."""
+    Effect.objects.create(number=END)
+
+
+def count_one(row):
+    """Be the callback of a deferred iteration."""
+    Row.objects.filter(pk=row.pk).update(hits=F("hits") + 1)
+
+
+def lopsided(queryset, shard_count):
+    """Give two thirds of the rows to the first shard, which must not hold up the others."""
+    keys = list(queryset.order_by("pk").values_list("pk", flat=True))
+    if len(keys) < shard_count:
+        return [(None, None)]
+    first = len(keys) * 2 // 3
+    rest = len(keys) - first
+    starts = [first + rest * number // (shard_count - 1) for number in range(shard_count - 1)]
+    bounds = [None, *(keys[start] for start in starts), None]
+    return list(itertools.pairwise(bounds))
 
 
 @task(atomic=True, max_attempts=-1)
@@ -91,6 +132,9 @@ urlpatterns = [
     path("leased/", count_leased, name="leased"),
     path("step-atomic/", step_atomic, name="step-atomic"),
     path("step-leased/", step_leased, name="step-leased"),
+    path("shards-atomic/", shards_atomic, name="shards-atomic"),
+    path("shards-leased/", shards_leased, name="shards-leased"),
+    path("end/", end, name="end"),
     path("effect/", leave_effect, name="effect"),
     path("stumble/", stumble, name="stumble"),
     path("hold/", hold, name="hold"),

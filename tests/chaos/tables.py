@@ -43,27 +43,32 @@ def count_repeated(values):
 
 
 def report():
-    """Count what was lost and doubled of the one iteration, and how often it ended."""
+    """Count what was lost and doubled of the one iteration, how often it ended, and what is left in the queue."""
+    from soc_tasks.backends import get_backend
+
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    tasks = [record.task for record in get_backend().list_tasks(limit=10_000)]
+    repeats = {task.start_id for task in tasks if task.eta is not None and task.eta > soon}
+    left = sum(task.start_id not in repeats for task in tasks)
+    return {**count_rows(), "ends": len(repeats), "left": left}
+
+
+def count_rows():
+    """Count what was lost and doubled of the one iteration."""
     from django.db.models import F, Sum
 
     from soc_tasks import Iteration
-    from soc_tasks.backends import get_backend
     from soc_tasks.models import IterationRow
     from soc_tasks.state import get_state
     from tests.chaos.models import Row
 
     iterations = Iteration.all()
-    soon = datetime.now(UTC) + timedelta(hours=1)
-    tasks = [record.task for record in get_backend().list_tasks(limit=10_000)]
-    repeats = {task.start_id for task in tasks if task.eta is not None and task.eta > soon}
     return {
         "status": ",".join(iteration.status for iteration in iterations),
         "unfinished": sum(IterationRow.objects.values_list("unfinished", flat=True)),
         "done": sum(iteration.done for iteration in iterations),
         "lost": Row.objects.filter(hits=0).count(),
         "doubled": Row.objects.filter(hits__gt=1).aggregate(more=Sum(F("hits") - 1))["more"] or 0,
-        "ends": len(repeats),
-        "left": sum(task.start_id not in repeats for task in tasks),
         "letters": len(get_state().list_dead_letters()),
     }
 

@@ -517,15 +517,14 @@ def test_bad_arguments_are_refused_at_decoration():
 
 def deliver_first(backend):
     """Deliver the first task once, whatever comes of it."""
-    from soc_tasks.engine.dispatch import InProcessDispatcher
     from soc_tasks.logic.held_back import connections_kept
-    from soc_tasks.testing import _Handler
+    from soc_tasks.testing.deliveries import make_dispatcher
     from soc_tasks.values import Delivery
 
     backend.collect()
     task = backend.tasks.pop(0)
     with connections_kept():
-        InProcessDispatcher(_Handler())(task, Delivery(queue=task.queue, name=task.name))
+        make_dispatcher()(task, Delivery(queue=task.queue, name=task.name))
     backend.collect()
 
 

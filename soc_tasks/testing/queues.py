@@ -1,31 +1,23 @@
-"""Tools to test tasks with: no server, no port, no emulator, no waiting.
-
-Tasks are kept in memory and run when `process_task_queues()` says so: in this process and thread, through the URL conf
-and the middleware, whatever their eta. Under TestCase, whose transaction never commits, what would have been committed
-counts as committed.
-"""
+"""The task queues of a test, and test cases that have them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
-from django.core.handlers.wsgi import WSGIHandler
 from django.test import TestCase, TransactionTestCase
 
-from soc_tasks.backends import backend_in_place, get_backend
+from soc_tasks.backends import backend_in_place
 from soc_tasks.backends.memory import MemoryBackend
-from soc_tasks.conf import get_queues
-from soc_tasks.engine.attempts import DEFAULT_DEADLINE
 from soc_tasks.engine.dispatch import InProcessDispatcher
-from soc_tasks.errors import ConfigurationError
 from soc_tasks.logic.held_back import connections_kept
 from soc_tasks.meta import read_meta
-from soc_tasks.values import DEFAULT_RETRY, Answer, Delivery, Task
+from soc_tasks.testing.deliveries import has_failed, make_delivery, make_dispatcher, memory_backend
+from soc_tasks.testing.resumability import Resumability, assert_resumable
+from soc_tasks.values import Task
 
 
 class TaskFailedBehaviour(IntEnum):
@@ -56,14 +48,6 @@ class TaskFailedError(Exception):
         self.original_exception = original_exception
 
 
-class _Handler(WSGIHandler):
-    """Django's handler, but the test's own database connections stay as they are, as with Django's test client."""
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        with connections_kept():
-            return super().__call__(environ, start_response)
-
-
 class TaskQueues:
     """The task queues of a test."""
 
@@ -87,11 +71,11 @@ class TaskQueues:
             TaskFailedError: a task failed, with RAISE_ERROR, or at its last attempt, with RETRY_TASK.
         """
         behaviour = TaskFailedBehaviour(failure_behaviour)
-        backend = _memory_backend()
+        backend = memory_backend()
         backend.collect()
         # The tasks are kept beside their ids: a new one could get the id of one that is gone.
         known = {id(task): task for task in backend.tasks}
-        dispatch = InProcessDispatcher(_Handler())
+        dispatch = make_dispatcher()
         with connections_kept():
             while task := _take_next(backend, queue_name, known):
                 self._run(backend, dispatch, task, behaviour)
@@ -103,7 +87,7 @@ class TaskQueues:
         Args:
             queue_name: only of this queue; None: all, and the names that were used.
         """
-        backend = _memory_backend()
+        backend = memory_backend()
         if queue_name is None:
             backend.clear()
         else:
@@ -116,7 +100,7 @@ class TaskQueues:
         Args:
             queue_name: only in this queue; None: in all.
         """
-        backend = _memory_backend()
+        backend = memory_backend()
         backend.collect()
         return sum(1 for task in backend.tasks if queue_name in (None, task.queue))
 
@@ -132,31 +116,59 @@ class TaskQueues:
         if count != num:
             raise AssertionError(f"{num} tasks should be in {where}, and there are {count}.")
 
+    def assert_resumable(
+        self,
+        start: Any,
+        *args: Any,
+        read_state: Callable[[], Any] | None = None,
+        ignore: Iterable[str] = (),
+        interruptions: int = 100,
+        **kwargs: Any,
+    ) -> Resumability:
+        """Fail unless what is started ends the same, however it is disturbed.
+
+        It is run undisturbed, then from the same beginning interrupted after every item and every write, with each
+        delivery doubled, and in random orders. The database, the queues and the mails are in the end as they were.
+
+        Args:
+            start: a task view or the name of its URL pattern, for `startTask`; a queryset, for
+                `defer_iteration_with_finalize`; or a function that starts something.
+            args, kwargs: what that is called with.
+            read_state: returns what must be the same in the end; None: all tables but soc_tasks' own, and the mails.
+            ignore: models and columns to leave out, as `app_label.Model` and `app_label.Model.field`.
+            interruptions: how many are tried at most; where there could be more, a sample of always the same.
+
+        Returns:
+            At how many moments it could be interrupted, and at how many it was.
+
+        Raises:
+            AssertionError: it ends differently; the message says when, which rows, and what helps.
+            TypeError, ValueError: it is not one of these, or names what is not there.
+        """
+        return assert_resumable(
+            memory_backend(),
+            start,
+            args,
+            kwargs,
+            read_state=read_state,
+            ignore=ignore,
+            interruptions=interruptions,
+        )
+
     def _run(
         self, backend: MemoryBackend, dispatch: InProcessDispatcher, task: Task, behaviour: TaskFailedBehaviour
     ) -> None:
-        retry = (task.retry.over(_queue_retry(task)) if task.retry else _queue_retry(task)).over(DEFAULT_RETRY)
         attempts, previous = 0, None
         while True:
-            last = retry.max_attempts is not None and 0 < retry.max_attempts <= attempts + 1
-            delivery = Delivery(
-                queue=task.queue,
-                name=task.name,
-                retry_count=attempts,
-                execution_count=attempts,
-                eta=task.eta or task.created,
-                previous_status=previous,
-                is_last_attempt=last,
-                deadline=time.monotonic() + (task.dispatch_deadline or DEFAULT_DEADLINE),
-            )
+            delivery = make_delivery(task, attempts, previous)
             answer = dispatch(task, delivery)
             backend.collect()
-            if not _has_failed(answer, delivery):
+            if not has_failed(answer, delivery):
                 return
             error = delivery.failures[-1] if delivery.failures else None
             if behaviour is TaskFailedBehaviour.RAISE_ERROR:
                 raise TaskFailedError(task.name, answer.status, error, task.path) from error
-            if answer.outcome == "dead" and last and behaviour is TaskFailedBehaviour.RETRY_TASK:
+            if answer.outcome == "dead" and delivery.is_last_attempt and behaviour is TaskFailedBehaviour.RETRY_TASK:
                 raise TaskFailedError(task.name, answer.status, error, task.path) from error
             # A task that is done with, though it failed, is not tried again: a dead letter, or work handed over.
             if behaviour is TaskFailedBehaviour.DO_NOTHING or 200 <= answer.status < 300:
@@ -164,15 +176,6 @@ class TaskQueues:
             attempts, previous = attempts + 1, answer.status
             if attempts > self.max_task_retry_count:
                 raise TaskFailedError(task.name, answer.status, error, task.path) from error
-
-
-def _has_failed(answer: Answer, delivery: Delivery) -> bool:
-    return not 200 <= answer.status < 300 or bool(delivery.failures)
-
-
-def _queue_retry(task: Task) -> Any:
-    queue = get_queues().get(task.queue)
-    return DEFAULT_RETRY if queue is None else queue.retry
 
 
 def _take_next(backend: MemoryBackend, queue_name: str | None, known: Mapping[int, Task]) -> Task | None:
@@ -185,16 +188,6 @@ def _take_next(backend: MemoryBackend, queue_name: str | None, known: Mapping[in
                 continue
         return backend.tasks.pop(index)
     return None
-
-
-def _memory_backend() -> MemoryBackend:
-    backend = get_backend()
-    if not isinstance(backend, MemoryBackend):
-        raise ConfigurationError(
-            f"The test tools work on the memory backend, not on {type(backend).__name__}: use TaskTestCase, "
-            "TaskTransactionTestCase or the fixture task_queues."
-        )
-    return backend
 
 
 @contextmanager

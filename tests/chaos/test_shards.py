@@ -1,0 +1,74 @@
+"""Iterations in eight shards, whose processes are killed again and again: nothing is lost or doubled, one end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = [pytest.mark.chaos, pytest.mark.requires("sigkill")]
+
+#: Seconds after which an iteration is taken for lost, in the short form and in the long one.
+SHORT, LONG = 150, 1200
+#: What the embedded queue does, see transport.py; `tasks serve` has its site handle one of twenty requests twice.
+FAULTS = {"doubled": 0.05, "delayed": 0.25, "longest": 0.5}
+#: Batches that may be under way in the processes that are killed at one time.
+AT_ONE_TIME = 4
+
+
+def check(note_figure, site, backend, name, atomic, rows, least, longest, seed):
+    # A batch must fit between two kills on a machine that has much to do; a callback writes row by row.
+    batch = 20 if name == "deferred" else 100
+    site.environment |= {
+        "SOC_TASKS_CHAOS_SEED": str(seed),
+        "SOC_TASKS_CHAOS_BATCH": str(batch),
+        "SOC_TASKS_CHAOS_LEASE": "0.4",
+        "SOC_TASKS_CHAOS_SLICE": "0.15",
+    }
+    if backend == "cloud_tasks":
+        site.environment["SOC_TASKS_CHAOS_BACKEND"] = backend
+    else:
+        site.environment["SOC_TASKS_CHAOS_FAULTS"] = json.dumps(FAULTS)
+    options = {"name": name, "atomic": atomic, "rows": rows, "seed": seed, "seconds": longest}
+    cloud = backend == "cloud_tasks"
+    found = site.ask("tests.chaos.shard_run", timeout=longest + 120, cloud=cloud, **options)
+    kills, seconds, doubled, ends = (found.pop(key) for key in ("kills", "seconds", "doubled", "ends"))
+    kind = "atomic" if atomic else "leased"
+    note_figure(
+        f"shards {site.vendor:10} {backend:11} {name:8} {kind}",
+        rows=rows,
+        batch=batch,
+        kills=kills,
+        lost=found["lost"],
+        doubled=doubled,
+        ends=ends,
+        seconds=seconds,
+    )
+    assert found == {"status": "succeeded", "unfinished": 0, "done": rows, "lost": 0, "left": 0, "letters": []}
+    assert doubled <= (0 if atomic else kills * AT_ONE_TIME * batch)
+    # A function that is not atomic runs at least once; what a finalize that is a task does, once.
+    assert ends == 1 if atomic or name == "view" else 1 <= ends <= 1 + kills
+    assert kills >= least
+
+
+@pytest.mark.parametrize(
+    ("chaos_site", "backend", "name", "atomic"),
+    [
+        ("sqlite", "embedded", "deferred", True),
+        ("postgresql", "embedded", "view", False),
+        ("sqlite", "cloud_tasks", "view", True),
+        ("postgresql", "cloud_tasks", "deferred", False),
+    ],
+    indirect=["chaos_site"],
+)
+def test_shards_lose_and_double_nothing(chaos_site, backend, name, atomic, note_figure):
+    check(note_figure, chaos_site, backend, name, atomic, 20_000, least=3, longest=SHORT, seed=1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("chaos_site", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("backend", ["embedded", "cloud_tasks"])
+@pytest.mark.parametrize("name", ["view", "deferred"])
+@pytest.mark.parametrize("atomic", [True, False], ids=["atomic", "leased"])
+def test_shards_lose_and_double_nothing_of_many(chaos_site, backend, name, atomic, note_figure):
+    check(note_figure, chaos_site, backend, name, atomic, 100_000, least=50, longest=LONG, seed=7)
