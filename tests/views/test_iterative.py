@@ -518,12 +518,13 @@ def test_bad_arguments_are_refused_at_decoration():
 def deliver_first(backend):
     """Deliver the first task once, whatever comes of it."""
     from soc_tasks.engine.dispatch import InProcessDispatcher
-    from soc_tasks.testing import _connections_kept, _Handler
+    from soc_tasks.logic.held_back import connections_kept
+    from soc_tasks.testing import _Handler
     from soc_tasks.values import Delivery
 
     backend.collect()
     task = backend.tasks.pop(0)
-    with _connections_kept():
+    with connections_kept():
         InProcessDispatcher(_Handler())(task, Delivery(queue=task.queue, name=task.name))
     backend.collect()
 
