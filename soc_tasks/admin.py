@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django import forms
-from django.contrib.admin.options import IS_POPUP_VAR
 from django.http import HttpRequest, HttpResponse
 
 from soc_tasks.views.selections import ask_and_start, find_choices, make_choice, may_run
@@ -68,16 +67,19 @@ class TaskActionsMixin:
     #: Where they are queued.
     task_queue = "default"
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Add the action, for those who may run at least one of the tasks."""
-        actions: dict[str, Any] = super().get_actions(request)  # type: ignore[misc] # of the ModelAdmin beside it
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         modeladmin: Any = self
-        if modeladmin.actions is None or IS_POPUP_VAR in request.GET:
+        if modeladmin.actions is None:
             # As Django has it: no actions at all.
-            return actions
-        if modeladmin.has_change_permission(request) and any(
+            return
+        action = run_over_selection(queue=self.task_queue)
+        action.allowed_permissions = ("run_over_selection",)  # type: ignore[attr-defined]
+        modeladmin.actions = (*modeladmin.actions, action)
+
+    def has_run_over_selection_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may change rows and run at least one of the tasks; the admin finds it by its name."""
+        modeladmin: Any = self
+        return modeladmin.has_change_permission(request) and any(
             may_run(request, choice) for choice in find_choices(modeladmin.model)
-        ):
-            action = run_over_selection(queue=self.task_queue)
-            actions[action.__name__] = (action, action.__name__, action.short_description)  # type: ignore[attr-defined]
-        return actions
+        )

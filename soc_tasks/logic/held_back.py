@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -47,18 +48,29 @@ class HoldingBackend(MemoryBackend):
 
 
 @contextmanager
+def _deprecations_ignored() -> Iterator[None]:
+    """Which of Django's settings the site uses is the site's business."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        yield
+
+
+@contextmanager
 def mails_held_back() -> Iterator[list[Any]]:
     """Keep mails in a list, which is given, in place of sending them."""
     name = "MAILERS" if hasattr(settings, "MAILERS") else "EMAIL_BACKEND"
-    before = getattr(settings, name)
+    with _deprecations_ignored():
+        before = getattr(settings, name)
+        setattr(settings, name, {alias: {"BACKEND": _LOCMEM} for alias in before} if name == "MAILERS" else _LOCMEM)
     outbox: Any = getattr(mail, "outbox", None)
     held: list[Any] = []
-    setattr(settings, name, {alias: {"BACKEND": _LOCMEM} for alias in before} if name == "MAILERS" else _LOCMEM)
     mail.outbox = held
     try:
         yield held
     finally:
-        setattr(settings, name, before)
+        with _deprecations_ignored():
+            setattr(settings, name, before)
         if outbox is not None:
             mail.outbox = outbox
         else:
