@@ -49,7 +49,7 @@ class IterationRow(models.Model):
     unfinished = models.IntegerField()
     total = models.BigIntegerField(null=True)
     options = models.TextField()
-    active = models.IntegerField(default=0)
+    parked = models.IntegerField(default=0)
     concurrency = models.IntegerField(null=True)
     created = MomentField()
     finished = MomentField(null=True)

@@ -19,6 +19,8 @@ class AtomicRun(SliceRun):
                 iteration = self.judge(shard)
                 if shard is None or iteration is None:
                     return self.progressed
+                if self.parks(shard, iteration):
+                    return True
                 step = self.call(self.fetch(shard, iteration), shard)
                 goes_on = self.advance(shard, iteration, step)
             self.progressed = True

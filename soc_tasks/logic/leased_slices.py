@@ -44,6 +44,8 @@ class LeasedRun(SliceRun):
                 return False
             if shard.owner and _is_alive(shard.until, self.state.now()):
                 raise ShardBusyError("another delivery has leased the shard")
+            if self.parks(shard, iteration):
+                return True
             self.take_lease(shard)
             self.state.save_shard(shard)
         with keep_lease(self.message.iteration, self.message.shard, self.owner, self.budget.deadline):

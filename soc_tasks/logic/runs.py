@@ -225,17 +225,17 @@ def is_last(iteration: IterationRecord, shard: ShardRecord) -> bool:
     return shard.index >= int(iteration.options.get("shards", 1))
 
 
-def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
-    """Count a shard as done; with the last one, see to `finalize`, or to the end."""
+def finish_shard(iteration: IterationRecord, plan: Plan) -> bool:
+    """Count a shard as done; with the last one, see to `finalize`, or to the end. Return whether it was the last."""
     state = get_state()
     if state.finish_shard(iteration.id) > 0:
-        return
+        return False
     if not plan.finalizes_itself:
         end_run(iteration, plan)
-        return
+        return True
     now = state.get_iteration(iteration.id, lock=True)
     if now is None or now.status == "cancelled":
-        return
+        return True
     if now.status == "paused":
         # There is nothing left to pause, as where no finalize follows.
         now.status = "running"
@@ -243,6 +243,7 @@ def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
     last = ShardRecord(iteration=now.id, index=int(now.options.get("shards", 1)), context=now.options["context"])
     state.add_shard(last)
     _submit([_make_slice(now, last)])
+    return True
 
 
 def end_run(iteration: IterationRecord, plan: Plan) -> None:

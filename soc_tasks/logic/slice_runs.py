@@ -10,7 +10,7 @@ from typing import Any
 
 from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
-from soc_tasks.logic import payloads
+from soc_tasks.logic import parking, payloads
 from soc_tasks.logic.budgets import Budget, Cut
 from soc_tasks.logic.pacing import Pace
 from soc_tasks.logic.plans import Plan, Source, make_source
@@ -78,6 +78,9 @@ class SliceRun:
 
     def judge(self, shard: ShardRecord | None) -> IterationRecord | None:
         """Compare the message with the shard; return the iteration if this delivery may work on it."""
+        if shard is not None and shard.status == "parked":
+            parking.look_for_room(shard)
+            return None
         iteration = None if shard is None else self.state.get_iteration(self.message.iteration)
         if shard is None or iteration is None or shard.status != "running" or iteration.status != "running":
             return None
@@ -154,7 +157,7 @@ class SliceRun:
         if step.next_key is None:
             shard.status, shard.owner, shard.until = "done", "", None
             self.state.save_shard(shard)
-            (end_run if step.finalizes else finish_shard)(iteration, self.plan)
+            self.end(iteration, step)
             return False
         if iteration.status != "running" or shard.epoch != self.message.epoch:
             shard.owner, shard.until = "", None
@@ -162,6 +165,8 @@ class SliceRun:
             return False
         # After an error it is the error's handling that hands over.
         goes_on = step.error is not None or not self.budget.is_used_up()
+        if step.error is None and parking.park(shard, iteration):
+            return False
         if not goes_on:
             self.hand_over(shard, iteration)
         self.state.save_shard(shard)
@@ -176,6 +181,17 @@ class SliceRun:
         seconds, age = (now - since).total_seconds(), (now - begun).total_seconds()
         shard.rate = next_rate(shard.rate, done, seconds, age)
         shard.progressed_at = now
+
+    def end(self, iteration: IterationRecord, step: Step) -> None:
+        """See to what follows the last batch of a shard, in the open transaction."""
+        if step.finalizes:
+            end_run(iteration, self.plan)
+        elif not finish_shard(iteration, self.plan):
+            parking.wake(iteration.id)
+
+    def parks(self, shard: ShardRecord, iteration: IterationRecord) -> bool:
+        """Park a shard that has yet to begin its slice, in the open transaction, if others are enough."""
+        return not is_last(iteration, shard) and parking.park(shard, iteration)
 
     def hand_over(
         self, shard: ShardRecord, iteration: IterationRecord, countdown: float | None = None, *, held: bool = False

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name="iterationrow",
-            name="active",
+            name="parked",
             field=models.IntegerField(default=0),
         ),
         migrations.AddField(

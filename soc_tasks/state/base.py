@@ -88,8 +88,8 @@ class IterationRecord:
         status: "running", "paused", "cancelled", "succeeded" or "failed".
         unfinished: how many shards are not done.
         total: how many entities there were at the start, or None where nobody counted.
-        active: how many shards are neither done nor parked.
-        concurrency: how many shards may be active at a time; None: all.
+        parked: how many shards are parked: not done, and without a task until there is room.
+        concurrency: how many shards may be neither done nor parked at a time; None: all.
         options: plain JSON: path, script_name, inherited, the original context, repeat.
         created, finished: when it began and ended.
         error: what ended it.
@@ -100,7 +100,7 @@ class IterationRecord:
     status: str = "running"
     unfinished: int = 1
     total: int | None = None
-    active: int = 0
+    parked: int = 0
     concurrency: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     created: datetime | None = None
@@ -229,6 +229,10 @@ class BaseState(ABC):
         """Write the options of an iteration."""
 
     @abstractmethod
+    def save_concurrency(self, iteration: IterationRecord) -> None:
+        """Write concurrency and parked of an iteration that was read under lock."""
+
+    @abstractmethod
     def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
         """Return the shards of iterations by index."""
 
@@ -257,6 +261,10 @@ class BaseState(ABC):
         Raises:
             ShardBusyError: another delivery holds it.
         """
+
+    @abstractmethod
+    def lock_free_shard(self, iteration_id: str, index: int) -> ShardRecord | None:
+        """Hold one more shard in the open transaction; None where another holds it, or there is none."""
 
     @abstractmethod
     def save_shard(self, shard: ShardRecord) -> None:
