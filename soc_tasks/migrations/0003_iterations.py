@@ -23,6 +23,11 @@ class Migration(migrations.Migration):
             field=models.IntegerField(null=True),
         ),
         migrations.AddField(
+            model_name="iterationrow",
+            name="wanted",
+            field=models.BooleanField(default=False),
+        ),
+        migrations.AddField(
             model_name="shardrow",
             name="batch_size",
             field=models.IntegerField(null=True),
@@ -49,8 +54,13 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="shardrow",
-            name="reach",
-            field=models.TextField(null=True),
+            name="expected",
+            field=models.BigIntegerField(null=True),
+        ),
+        migrations.AddField(
+            model_name="shardrow",
+            name="wants",
+            field=models.IntegerField(null=True),
         ),
         migrations.AlterModelOptions(
             name="iterationrow",

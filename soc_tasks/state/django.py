@@ -60,6 +60,7 @@ def _read_iteration(row: IterationRow) -> IterationRecord:
         total=row.total,
         parked=row.parked,
         concurrency=row.concurrency,
+        wanted=row.wanted,
         options=simplejson.loads(row.options),
         created=row.created,
         finished=row.finished,
@@ -192,6 +193,7 @@ class DjangoState(DjangoOutbox, BaseState):
             total=iteration.total,
             parked=iteration.parked,
             concurrency=iteration.concurrency,
+            wanted=iteration.wanted,
             options=simplejson.dumps(iteration.options),
             created=datetime.now(UTC),
         )
@@ -241,6 +243,10 @@ class DjangoState(DjangoOutbox, BaseState):
         """Write concurrency and parked."""
         rows = IterationRow.objects.using(self.alias).filter(pk=iteration.id)
         rows.update(concurrency=iteration.concurrency, parked=iteration.parked)
+
+    def set_wanted(self, iteration_id: str, wanted: bool) -> None:
+        """Write the hint."""
+        IterationRow.objects.using(self.alias).filter(pk=iteration_id).update(wanted=wanted)
 
     def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
         """Return the shards of iterations by index."""
