@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from soc_tasks.logic import stealing
 from soc_tasks.logic.slice_runs import SliceRun
 
 
@@ -19,8 +20,12 @@ class AtomicRun(SliceRun):
                 iteration = self.judge(shard)
                 if shard is None or iteration is None:
                     return self.progressed
-                step = self.call(self.fetch(shard, iteration), shard)
-                goes_on = self.advance(shard, iteration, step)
+                goes_on = True
+                if not shard.drained:
+                    if self.parks(shard, iteration):
+                        return True
+                    step = self.call(self.fetch(shard, iteration), shard)
+                    goes_on = self.advance(shard, iteration, step)
             self.progressed = True
-            if not goes_on:
+            if not goes_on or (shard.drained and stealing.find_work(self) is None):
                 return True

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import Error, connections
 
@@ -18,6 +18,11 @@ from soc_tasks.conf import get_settings
 from soc_tasks.state import get_state
 
 logger = logging.getLogger("soc_tasks")
+
+
+def is_alive(until: datetime | None, now: datetime) -> bool:
+    """Tell whether a lease that ends at `until` stands; one that is longer than leases are is of a clock set back."""
+    return until is not None and now < until <= now + timedelta(seconds=get_settings().lease_seconds + 1)
 
 
 @contextmanager

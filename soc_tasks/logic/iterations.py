@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from soc_tasks.errors import SocTasksError
+from soc_tasks.logic import parking
 from soc_tasks.logic.progress import judge_progress
 from soc_tasks.logic.runs import enqueue_slice
 from soc_tasks.state import get_state
@@ -25,6 +26,7 @@ class Iteration:
         rate: entities a second: of late while it runs, on average when it has ended.
         time_left: a timedelta: the time it takes at this rate, or None where that cannot be told.
         shards: a list of `ShardView` (soc_tasks.logic.progress).
+        concurrency: how many shards may work at a time, or None for all.
         created, finished: when it began and ended.
         error: what ended it, or "".
         hold: why a throttle holds it back, or "".
@@ -42,6 +44,7 @@ class Iteration:
         self.name = record.name
         self.status = record.status
         self.total = record.total
+        self.concurrency = record.concurrency
         self.created = record.created
         self.finished = record.finished
         self.error = record.error
@@ -117,8 +120,36 @@ class Iteration:
                 record.status, record.finished, record.error = "running", None, ""
                 state.save_iteration(record)
                 state.delete_letters_of(self.id)
+                # Those too many park again, before their first batch.
+                record.parked = 0
+                state.save_concurrency(record)
                 for shard in state.resume_shards(self.id):
                     enqueue_slice(record, shard)
+        return self.refresh()
+
+    def set_concurrency(self, limit: int | None) -> Iteration:
+        """Let no more than so many shards work at a time, from their next batch on. Without effect on what has ended.
+
+        The others park: they have no task until one that works is done, or the limit is raised.
+
+        Args:
+            limit: how many, at least 1; None: all of them.
+
+        Raises:
+            ValueError: it is no such number.
+        """
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise ValueError(
+                f"The concurrency must be a whole number from 1, or None for all shards, not {limit!r}; "
+                "to stop all of them, pause() the iteration."
+            )
+        state = get_state()
+        with state.atomic():
+            record = state.get_iteration(self.id, lock=True)
+            if record is not None and record.status in ("running", "paused", "failed"):
+                record.concurrency = limit
+                state.save_concurrency(record)
+                parking.wake(self.id)
         return self.refresh()
 
     def _change(self, status: str, before: tuple[str, ...]) -> Iteration:

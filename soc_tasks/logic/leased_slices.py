@@ -5,17 +5,22 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from datetime import datetime, timedelta
-from typing import Final
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Final, TypeVar
 
 from soc_tasks.conf import get_settings
+from soc_tasks.logic import stealing
 from soc_tasks.logic.budgets import Budget
-from soc_tasks.logic.heartbeats import keep_lease
+from soc_tasks.logic.heartbeats import is_alive, keep_lease
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.slice_runs import Finalize, Process, SliceRun, Step
 from soc_tasks.meta import SliceMessage
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.locks import is_lock_error
+
+T = TypeVar("T")
 
 #: How often a batch that is done is written down where the database undoes that, and seconds before the second time,
 #: at most; doubled each time.
@@ -42,16 +47,23 @@ class LeasedRun(SliceRun):
             iteration = self.judge(shard)
             if shard is None or iteration is None:
                 return False
-            if shard.owner and _is_alive(shard.until, self.state.now()):
+            if shard.owner and is_alive(shard.until, self.state.now()):
                 raise ShardBusyError("another delivery has leased the shard")
+            if not shard.drained and self.parks(shard, iteration):
+                return True
             self.take_lease(shard)
             self.state.save_shard(shard)
         with keep_lease(self.message.iteration, self.message.shard, self.owner, self.budget.deadline):
             while True:
                 if (hold := self.gate.ask()) is not None:
                     return self.hold_back(hold)
+                if shard.drained:
+                    found = self.insist(partial(stealing.find_work, self))
+                    if found is None:
+                        return True
+                    shard, iteration = found
                 step = self.call(self.fetch(shard, iteration), shard)
-                shard, iteration, goes_on = self.write_down(step)
+                shard, iteration, goes_on = self.insist(partial(self.write_down, step))
                 if iteration is None:
                     return self.progressed
                 self.progressed = True
@@ -60,16 +72,12 @@ class LeasedRun(SliceRun):
                 if not goes_on:
                     return True
 
-    def write_down(self, step: Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
-        """Advance past a batch that is done, whoever is in the way: it would be done again otherwise.
-
-        Returns:
-            The shard, the iteration if it is still there, and whether the slice goes on.
-        """
+    def insist(self, write: Callable[[], T]) -> T:
+        """Write down that a batch is done, whoever is in the way: it would be done again otherwise."""
         pause = FIRST_PAUSE
         for _ in range(TRIES - 1):
             try:
-                return self._write_down(step)
+                return write()
             except LeaseLostError:
                 raise
             except Exception as error:
@@ -78,13 +86,18 @@ class LeasedRun(SliceRun):
             # By chance, or the same two would meet again.
             time.sleep(pause * random.random())
             pause *= 2
-        return self._write_down(step)
+        return write()
 
-    def _write_down(self, step: Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
+    def write_down(self, step: Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
+        """Advance past a batch that is done.
+
+        Returns:
+            The shard, the iteration if it is still there, and whether the slice goes on.
+        """
         with self.state.locked_shard(self.message.iteration, self.message.shard, wait=True) as shard:
-            if shard is None or not self.holds(shard):
-                # 200 would delete the message that the new owner depends on.
-                raise LeaseLostError("the lease of the shard was lost")
+            if shard is None:
+                raise LeaseLostError("the shard is gone")
+            self.check_place(shard)
             iteration = self.state.get_iteration(self.message.iteration)
             if iteration is None:
                 return shard, None, False
@@ -96,11 +109,12 @@ class LeasedRun(SliceRun):
         shard.owner = self.owner
         shard.until = self.state.now() + timedelta(seconds=get_settings().lease_seconds)
 
+    def check_place(self, shard: ShardRecord) -> None:
+        """Raise LeaseLostError unless the lease still stands."""
+        if not self.holds(shard):
+            # 200 would delete the message that the new owner depends on.
+            raise LeaseLostError("the lease of the shard was lost")
+
     def holds(self, shard: ShardRecord | None) -> bool:
         """Tell whether the lease still stands."""
         return shard is not None and shard.owner == self.owner
-
-
-def _is_alive(until: datetime | None, now: datetime) -> bool:
-    """Tell whether a lease that ends at `until` stands; one that is longer than leases are is of a clock set back."""
-    return until is not None and now < until <= now + timedelta(seconds=get_settings().lease_seconds + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,8 @@ from soc_tasks.backends import get_backend
 from soc_tasks.conf import get_settings
 from soc_tasks.errors import ConfigurationError, FatalTaskError
 from soc_tasks.logic import payloads
+from soc_tasks.logic.batches import ModelLogic
+from soc_tasks.logic.cuts import count_between
 from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
 from soc_tasks.logic.full_logic import FullLogic, KeyRange
 from soc_tasks.logic.plans import Plan, Source, check_shards, explain_two_stores, make_source
@@ -93,9 +95,8 @@ def prepare_run(
     if plan.atomic:
         check_one_alias(plan, source)
     check_beginning(source)
-    # A count of all would be wrong for a run that begins in the middle.
-    total = _count(source) if source.start_key is None else None
     ranges = _find_ranges(plan, source)
+    total, sizes = _count(plan, source, ranges)
     record = IterationRecord(
         id=start_id,
         name=name,
@@ -112,8 +113,10 @@ def prepare_run(
     )
     _check_finalize(record, plan)
     shards = [
-        ShardRecord(iteration=start_id, index=index, start=start, end=end, context=record.options["context"])
-        for index, (start, end) in enumerate(ranges)
+        ShardRecord(
+            iteration=start_id, index=index, start=start, end=end, expected=size, context=record.options["context"]
+        )
+        for index, ((start, end), size) in enumerate(zip(ranges, sizes, strict=True))
     ]
     return record, shards
 
@@ -128,9 +131,20 @@ def check_beginning(source: Source) -> None:
         raise FatalTaskError(f"The iteration cannot start: {error}") from error
 
 
-def _count(source: Source) -> int | None:
+def _count(plan: Plan, source: Source, ranges: Sequence[KeyRange]) -> tuple[int | None, list[int | None]]:
+    """Return how many entities there are, and how many in each range, as far as that can be told."""
+    if source.start_key is not None:
+        # A count of all would be wrong for a run that begins in the middle.
+        return None, [None] * len(ranges)
     try:
-        return source.count()
+        if plan.key_ranges_getter is not None and len(ranges) > 1 and isinstance(source.logic, ModelLogic):
+            sizes = [count_between(source, start, end) for start, end in ranges]
+            return sum(sizes), [*sizes]
+        total = source.count()
+        if total is None:
+            return None, [None] * len(ranges)
+        # Our own ranges hold about equally many.
+        return total, [total * (part + 1) // len(ranges) - total * part // len(ranges) for part in range(len(ranges))]
     except FieldError as error:
         raise FatalTaskError(f"The iteration cannot start: {error}") from error
     except ValueError as error:
@@ -225,17 +239,17 @@ def is_last(iteration: IterationRecord, shard: ShardRecord) -> bool:
     return shard.index >= int(iteration.options.get("shards", 1))
 
 
-def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
-    """Count a shard as done; with the last one, see to `finalize`, or to the end."""
+def finish_shard(iteration: IterationRecord, plan: Plan) -> bool:
+    """Count a shard as done; with the last one, see to `finalize`, or to the end. Return whether it was the last."""
     state = get_state()
     if state.finish_shard(iteration.id) > 0:
-        return
+        return False
     if not plan.finalizes_itself:
         end_run(iteration, plan)
-        return
+        return True
     now = state.get_iteration(iteration.id, lock=True)
     if now is None or now.status == "cancelled":
-        return
+        return True
     if now.status == "paused":
         # There is nothing left to pause, as where no finalize follows.
         now.status = "running"
@@ -243,6 +257,7 @@ def finish_shard(iteration: IterationRecord, plan: Plan) -> None:
     last = ShardRecord(iteration=now.id, index=int(now.options.get("shards", 1)), context=now.options["context"])
     state.add_shard(last)
     _submit([_make_slice(now, last)])
+    return True
 
 
 def end_run(iteration: IterationRecord, plan: Plan) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
-from soc_tasks.logic import payloads
+from soc_tasks.logic import parking, payloads, stealing
 from soc_tasks.logic.budgets import Budget, Cut
 from soc_tasks.logic.pacing import Pace
 from soc_tasks.logic.plans import Plan, Source, make_source
@@ -78,6 +79,9 @@ class SliceRun:
 
     def judge(self, shard: ShardRecord | None) -> IterationRecord | None:
         """Compare the message with the shard; return the iteration if this delivery may work on it."""
+        if shard is not None and shard.status == "parked":
+            parking.look_for_room(shard)
+            return None
         iteration = None if shard is None else self.state.get_iteration(self.message.iteration)
         if shard is None or iteration is None or shard.status != "running" or iteration.status != "running":
             return None
@@ -91,19 +95,24 @@ class SliceRun:
         """Fetch the batch at the cursor."""
         if is_last(iteration, shard):
             return Step([], None, finalizes=True)
-        if self.source is None:
-            # The original context: edits of the view must not change what is iterated over.
-            self.source = make_source(self.plan, payloads.loads(iteration.options["context"]))
-            if (size := self.source.first_size) is not None:
-                self.pace = Pace(
-                    shard.batch_size or size, self.state.bound_batch(get_settings().batch_seconds, self.plan.atomic)
-                )
+        source = self.get_source(iteration)
+        if self.pace is None and (size := source.first_size) is not None:
+            self.pace = Pace(
+                shard.batch_size or size, self.state.bound_batch(get_settings().batch_seconds, self.plan.atomic)
+            )
         size = None if self.pace is None else self.pace.begin()
-        key = shard.cursor if shard.cursor is not None else (shard.start or self.source.start_key)
-        entities, next_key = self.source.fetch(key, end_key=shard.end, limit=size)
+        key = shard.cursor if shard.cursor is not None else (shard.start or source.start_key)
+        entities, next_key = source.fetch(key, end_key=shard.end, limit=size)
         if next_key is not None and next_key == key:
             raise FatalTaskError(f"The logic returned its own start_key {key!r} again; it would never end.")
         return Step(list(entities), next_key)
+
+    def get_source(self, iteration: IterationRecord) -> Source:
+        """Return what is iterated over."""
+        if self.source is None:
+            # The original context: edits of the view must not change what is iterated over.
+            self.source = make_source(self.plan, payloads.loads(iteration.options["context"]))
+        return self.source
 
     def call(self, step: Step, shard: ShardRecord) -> Step:
         """Run the view on a batch (an empty one needs none), and return what of it is done."""
@@ -151,17 +160,20 @@ class SliceRun:
         if not self.repeats and iteration.options.get("repeats", True):
             iteration.options["repeats"] = False
             self.state.save_options(iteration)
-        if step.next_key is None:
-            shard.status, shard.owner, shard.until = "done", "", None
-            self.state.save_shard(shard)
-            (end_run if step.finalizes else finish_shard)(iteration, self.plan)
+        if step.finalizes or (step.next_key is None and not self.may_steal(shard, iteration)):
+            self.end_shard(shard, iteration, finalizes=step.finalizes)
             return False
+        shard.drained = step.next_key is None
         if iteration.status != "running" or shard.epoch != self.message.epoch:
             shard.owner, shard.until = "", None
             self.state.save_shard(shard)
             return False
         # After an error it is the error's handling that hands over.
         goes_on = step.error is not None or not self.budget.is_used_up()
+        if iteration.wanted and not shard.drained:
+            stealing.give_away(self, shard, iteration)
+        if step.error is None and not shard.drained and parking.park(shard, iteration):
+            return False
         if not goes_on:
             self.hand_over(shard, iteration)
         self.state.save_shard(shard)
@@ -177,6 +189,25 @@ class SliceRun:
         shard.rate = next_rate(shard.rate, done, seconds, age)
         shard.progressed_at = now
 
+    def may_steal(self, shard: ShardRecord, iteration: IterationRecord) -> bool:
+        """Tell whether a shard whose range is done is to look for more, in the open transaction."""
+        if shard.epoch != self.message.epoch:
+            return False
+        return stealing.may_steal(self.get_source(iteration), iteration, shard)
+
+    def end_shard(self, shard: ShardRecord, iteration: IterationRecord, *, finalizes: bool = False) -> None:
+        """Note that a shard is done, and see to what follows, in the open transaction."""
+        shard.status, shard.owner, shard.until = "done", "", None
+        self.state.save_shard(shard)
+        if finalizes:
+            end_run(iteration, self.plan)
+        elif not finish_shard(iteration, self.plan):
+            parking.wake(iteration.id)
+
+    def parks(self, shard: ShardRecord, iteration: IterationRecord) -> bool:
+        """Park a shard that has yet to begin its slice, in the open transaction, if others are enough."""
+        return not is_last(iteration, shard) and parking.park(shard, iteration)
+
     def hand_over(
         self, shard: ShardRecord, iteration: IterationRecord, countdown: float | None = None, *, held: bool = False
     ) -> None:
@@ -187,7 +218,7 @@ class SliceRun:
 
     def hold_back(self, hold: Hold) -> bool:
         """Let the next slice go on when the throttle may; return whether this delivery has done anything."""
-        with self.state.locked_shard(self.message.iteration, self.message.shard, wait=self.waits) as shard:
+        with self.hold_shard() as shard:
             iteration = self.judge(shard) if self.holds(shard) else None
             if shard is None or iteration is None:
                 return self.progressed
@@ -204,7 +235,7 @@ class SliceRun:
             return False
 
     def _hand_over_after(self, error: Exception) -> bool:
-        with self.state.locked_shard(self.message.iteration, self.message.shard, wait=self.waits) as shard:
+        with self.hold_shard() as shard:
             iteration = self.judge(shard) if self.holds(shard) else None
             if shard is None or iteration is None:
                 return False
@@ -216,7 +247,7 @@ class SliceRun:
     def note_failure(self, error: Exception) -> None:
         """Count a failure without progress, and give the lease back."""
         try:
-            with self.state.locked_shard(self.message.iteration, self.message.shard, wait=self.waits) as shard:
+            with self.hold_shard() as shard:
                 if shard is None or not self.holds(shard):
                     return
                 shard.attempts += 1
@@ -234,6 +265,13 @@ class SliceRun:
         if error is self.failure:
             return self.plan.atomic and was_undone(error)
         return is_lock_error(error)
+
+    def hold_shard(self) -> AbstractContextManager[ShardRecord | None]:
+        """Open a transaction that holds the shard."""
+        return self.state.locked_shard(self.message.iteration, self.message.shard, wait=self.waits)
+
+    def check_place(self, shard: ShardRecord) -> None:
+        """Raise ShardBusyError where this delivery has lost its shard to another."""
 
     def holds(self, shard: ShardRecord | None) -> bool:
         """Tell whether this delivery still has the shard."""

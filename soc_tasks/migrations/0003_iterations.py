@@ -14,13 +14,18 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name="iterationrow",
-            name="active",
+            name="parked",
             field=models.IntegerField(default=0),
         ),
         migrations.AddField(
             model_name="iterationrow",
             name="concurrency",
             field=models.IntegerField(null=True),
+        ),
+        migrations.AddField(
+            model_name="iterationrow",
+            name="wanted",
+            field=models.BooleanField(default=False),
         ),
         migrations.AddField(
             model_name="shardrow",
@@ -49,8 +54,13 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="shardrow",
-            name="reach",
-            field=models.TextField(null=True),
+            name="expected",
+            field=models.BigIntegerField(null=True),
+        ),
+        migrations.AddField(
+            model_name="shardrow",
+            name="wants",
+            field=models.IntegerField(null=True),
         ),
         migrations.AlterModelOptions(
             name="iterationrow",

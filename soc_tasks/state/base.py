@@ -48,8 +48,9 @@ class ShardRecord:
         failed: entities given up.
         rate: entities a second of late.
         batch_size: entities a batch of late, where it steers itself.
-        reach: key before which the batch ends that is leased; None where it is not known.
-        drained: whether its range is done, and it has yet to look for another one's rest.
+        expected: entities that will be done or given up when its range is, as counted when that was made; or None.
+        drained: whether its range is done, and it looks for a part of another one's rest.
+        wants: index of the shard whose part, from `start` to `end`, a drained one has asked for.
         hold: why it is held back, or "".
         progressed_at: when the cursor last moved.
         error: the last failure.
@@ -71,8 +72,9 @@ class ShardRecord:
     failed: int = 0
     rate: float = 0.0
     batch_size: int | None = None
-    reach: str | None = None
+    expected: int | None = None
     drained: bool = False
+    wants: int | None = None
     hold: str = ""
     progressed_at: datetime | None = None
     error: str = ""
@@ -88,8 +90,9 @@ class IterationRecord:
         status: "running", "paused", "cancelled", "succeeded" or "failed".
         unfinished: how many shards are not done.
         total: how many entities there were at the start, or None where nobody counted.
-        active: how many shards are neither done nor parked.
-        concurrency: how many shards may be active at a time; None: all.
+        parked: how many shards are parked: not done, and without a task until there is room.
+        concurrency: how many shards may be neither done nor parked at a time; None: all.
+        wanted: whether a shard may have asked for a part of another's rest; only a hint, to save looking.
         options: plain JSON: path, script_name, inherited, the original context, repeat.
         created, finished: when it began and ended.
         error: what ended it.
@@ -100,8 +103,9 @@ class IterationRecord:
     status: str = "running"
     unfinished: int = 1
     total: int | None = None
-    active: int = 0
+    parked: int = 0
     concurrency: int | None = None
+    wanted: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     created: datetime | None = None
     finished: datetime | None = None
@@ -229,6 +233,14 @@ class BaseState(ABC):
         """Write the options of an iteration."""
 
     @abstractmethod
+    def save_concurrency(self, iteration: IterationRecord) -> None:
+        """Write concurrency and parked of an iteration that was read under lock."""
+
+    @abstractmethod
+    def set_wanted(self, iteration_id: str, wanted: bool) -> None:
+        """Write whether a shard may have asked for a part of another's rest, in the open transaction."""
+
+    @abstractmethod
     def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
         """Return the shards of iterations by index."""
 
@@ -257,6 +269,10 @@ class BaseState(ABC):
         Raises:
             ShardBusyError: another delivery holds it.
         """
+
+    @abstractmethod
+    def lock_free_shard(self, iteration_id: str, index: int) -> ShardRecord | None:
+        """Hold one more shard in the open transaction; None where another holds it, or there is none."""
 
     @abstractmethod
     def save_shard(self, shard: ShardRecord) -> None:

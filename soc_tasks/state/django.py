@@ -58,8 +58,9 @@ def _read_iteration(row: IterationRow) -> IterationRecord:
         status=row.status,
         unfinished=row.unfinished,
         total=row.total,
-        active=row.active,
+        parked=row.parked,
         concurrency=row.concurrency,
+        wanted=row.wanted,
         options=simplejson.loads(row.options),
         created=row.created,
         finished=row.finished,
@@ -190,8 +191,9 @@ class DjangoState(DjangoOutbox, BaseState):
             status=iteration.status,
             unfinished=iteration.unfinished,
             total=iteration.total,
-            active=iteration.active,
+            parked=iteration.parked,
             concurrency=iteration.concurrency,
+            wanted=iteration.wanted,
             options=simplejson.dumps(iteration.options),
             created=datetime.now(UTC),
         )
@@ -236,6 +238,15 @@ class DjangoState(DjangoOutbox, BaseState):
         """Write the options."""
         rows = IterationRow.objects.using(self.alias).filter(pk=iteration.id)
         rows.update(options=simplejson.dumps(iteration.options))
+
+    def save_concurrency(self, iteration: IterationRecord) -> None:
+        """Write concurrency and parked."""
+        rows = IterationRow.objects.using(self.alias).filter(pk=iteration.id)
+        rows.update(concurrency=iteration.concurrency, parked=iteration.parked)
+
+    def set_wanted(self, iteration_id: str, wanted: bool) -> None:
+        """Write the hint."""
+        IterationRow.objects.using(self.alias).filter(pk=iteration_id).update(wanted=wanted)
 
     def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
         """Return the shards of iterations by index."""
@@ -282,6 +293,15 @@ class DjangoState(DjangoOutbox, BaseState):
         elif not rows.update(owner=F("owner")):
             return None
         return rows.first()
+
+    def lock_free_shard(self, iteration_id: str, index: int) -> ShardRecord | None:
+        """Hold one more shard, by its key: a search would hold, for a moment, rows that it does not return."""
+        rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id, index=index)
+        features = connections[self.alias].features
+        if features.has_select_for_update:
+            rows = rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+        row = rows.first()
+        return None if row is None else _read_shard(row)
 
     def save_shard(self, shard: ShardRecord) -> None:
         """Write a shard."""

@@ -11,12 +11,16 @@ from django.db.models import F
 from django.urls import include, path
 
 from soc_tasks import iterative_task, task
+from soc_tasks.logic import stealing
 from tests.chaos.models import Effect, Row
 from tests.chaos.site_constants import BATCH, END, SHARDS, SMALL_BATCH, TOMORROW
 
 #: Where the orphans' tasks tell who runs them (a descriptor), and remember that they ran before (a directory).
 notes: int | None = None
 memory: Path | None = None
+
+
+stealing.LEAST_SECONDS, stealing.LEAST_BATCHES = 0.0, 1
 
 
 def _count(entities):
@@ -33,6 +37,14 @@ def count_atomic(request, entities):
 
 @iterative_task(Row, TOMORROW, batch_size=BATCH, time_limit=0.15)
 def count_leased(request, entities):
+    _count(entities)
+
+
+# What is left is taken over however little it is.
+
+
+@iterative_task(Row, TOMORROW, atomic=True, batch_size=BATCH, time_limit=0.15, shards=8)
+def count_shards(request, entities):
     _count(entities)
 
 
@@ -130,6 +142,7 @@ urlpatterns = [
     path("_tasks/", include("soc_tasks.urls")),
     path("atomic/", count_atomic, name="atomic"),
     path("leased/", count_leased, name="leased"),
+    path("shards/", count_shards, name="shards"),
     path("step-atomic/", step_atomic, name="step-atomic"),
     path("step-leased/", step_leased, name="step-leased"),
     path("shards-atomic/", shards_atomic, name="shards-atomic"),

@@ -146,6 +146,29 @@ def test_iterations_are_listed_and_steered(iteration, task_queues):
         tasks("iterations", "pause")
 
 
+def test_the_concurrency_of_an_iteration_is_set_and_shown(iteration):
+    last = iteration.id[-8:]
+    assert "at most 3 of 1 shards at a time, 0 parked" in tasks("iterations", "concurrency", last, "3")
+    assert iteration.refresh().concurrency == 3
+    assert "at most 3 of 1 shards" in tasks("iterations")
+    assert "at most" not in tasks("iterations", "concurrency", last, "all")
+    assert iteration.refresh().concurrency is None
+    for wrong in ((), ("0",), ("-1",), ("x",), ("1", "2")):
+        with pytest.raises(CommandError, match="How many shards"):
+            tasks("iterations", "concurrency", last, *wrong)
+    iteration.cancel()
+    with pytest.raises(CommandError, match="is cancelled; `concurrency` has no effect"):
+        tasks("iterations", "concurrency", last, "3")
+
+
+@pytest.mark.requires("rich")
+def test_watch_shows_what_is_parked(iteration):
+    iteration.resume()
+    iteration.set_concurrency(2)
+    ShardRow.objects.update(status="parked")
+    assert f"{iteration.id[-8:]} at most 2 of 1 shards at a time, 1 parked" in tasks("watch", "--once")
+
+
 @pytest.mark.requires("rich")
 def test_watch_draws_a_line_for_each_iteration(iteration):
     drawn = tasks("watch", "--once")

@@ -281,6 +281,17 @@ def test_resumed_shards_get_a_new_epoch_unless_they_are_done(run):
     assert (resumed.index, resumed.epoch, resumed.step, resumed.status) == (1, 2, 2, "running")
 
 
+def test_the_concurrency_of_an_iteration_is_kept(run):
+    state = get_state()
+    assert (state.get_iteration(run).concurrency, state.get_iteration(run).parked) == (None, 0)
+    with state.atomic():
+        record = state.get_iteration(run, lock=True)
+        record.concurrency, record.parked, record.status = 3, 1, "unknown"
+        state.save_concurrency(record)
+    record = state.get_iteration(run)
+    assert (record.concurrency, record.parked, record.status) == (3, 1, "running")
+
+
 def test_what_is_past_the_retention_time_is_swept(run, settings):
     settings.SOC_TASKS = {"RETENTION_DAYS": 10}
     state, now = get_state(), timezone.now()

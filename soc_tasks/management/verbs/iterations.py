@@ -1,4 +1,4 @@
-"""`tasks iterations`: list them, pause, resume and cancel one; try one dry (dry_runs.py)."""
+"""`tasks iterations`: list and steer them, one by one; try one dry (dry_runs.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from soc_tasks.logic.iterations import Iteration
 from soc_tasks.management.verbs import dry_runs
 
-help = "List iterations; pause, resume or cancel one; try one without keeping what it does."
+help = "List iterations; pause, resume or cancel one; set how many of its shards work at a time; try one dry."
 
 #: The status that each action leads to.
 REACHED = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
@@ -20,9 +20,17 @@ REACHED = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument(
-        "action", nargs="?", choices=["list", "pause", "resume", "cancel"], default="list", help="default: list"
+        "action",
+        nargs="?",
+        choices=["list", "pause", "resume", "cancel", "concurrency"],
+        default="list",
+        help="default: list",
     )
-    parser.add_argument("ids", nargs="*", help="iterations by id, or the last characters of one")
+    parser.add_argument(
+        "ids",
+        nargs="*",
+        help="iterations by id, or the last characters of one; for concurrency, one, and then a number, or 'all'",
+    )
     parser.add_argument(
         "--limit", type=int, help="list the newest so many (default: 20); end a dry run after so many rows"
     )
@@ -51,12 +59,32 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         return
     if not options["ids"]:
         raise CommandError(f"Which one? `tasks iterations {action} ID`; `tasks iterations` lists them.")
+    if action == "concurrency":
+        command.stdout.write(describe(set_concurrency(*options["ids"])))
+        return
     for prefix in options["ids"]:
         iteration = find(prefix)
         getattr(iteration, action)()
         if iteration.status != REACHED[action]:
             raise CommandError(f"Iteration {iteration.id} is {iteration.status}; `{action}` has no effect on it.")
         command.stdout.write(describe(iteration))
+
+
+def set_concurrency(part: str, *limits: str) -> Iteration:
+    """Set how many shards of an iteration work at a time.
+
+    Raises:
+        CommandError: there is no such iteration, it has ended, or there is not one number.
+    """
+    [limit] = limits if len(limits) == 1 else [""]
+    if limit != "all" and not (limit.isdecimal() and int(limit)):
+        raise CommandError(
+            "How many shards may work at a time? `tasks iterations concurrency ID 3`; `all` lifts the limit."
+        )
+    iteration, wanted = find(part), None if limit == "all" else int(limit)
+    if iteration.set_concurrency(wanted).concurrency != wanted:
+        raise CommandError(f"Iteration {iteration.id} is {iteration.status}; `concurrency` has no effect on it.")
+    return iteration
 
 
 def find(part: str) -> Iteration:
@@ -85,10 +113,19 @@ def describe(iteration: Iteration) -> str:
         f"{iteration.done:,} of {total}",
         f"{iteration.rate:,.0f}/s",
         f"left {format_time(left)}" if left is not None else "",
+        describe_parked(iteration),
         iteration.name,
         describe_trouble(iteration),
     ]
     return "  ".join(part for part in parts if part)
+
+
+def describe_parked(iteration: Iteration) -> str:
+    """Return how many shards are parked, and why; "" where there is no limit, or no shard left that it may stop."""
+    if iteration.concurrency is None or iteration.status not in ("running", "paused", "failed"):
+        return ""
+    parked = sum(shard.status == "parked" for shard in iteration.shards)
+    return f"at most {iteration.concurrency} of {len(iteration.shards)} shards at a time, {parked} parked"
 
 
 def describe_trouble(iteration: Iteration) -> str:

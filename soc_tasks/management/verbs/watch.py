@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from soc_tasks.logic.iterations import Iteration
 from soc_tasks.logic.progress import ENDED
-from soc_tasks.management.verbs.iterations import describe_trouble, find, format_time
+from soc_tasks.management.verbs.iterations import describe_parked, describe_trouble, find, format_time
 
 help = "Show the progress of iterations, live."
 
@@ -104,7 +104,11 @@ class Watch:
         if not self._shown:
             return "no iterations yet"
         troubles = [(iteration, describe_trouble(iteration)) for iteration in self._shown]
-        return Group(table, *(Text(f"{i.id[-SHOWN:]} {trouble}", style="red") for i, trouble in troubles if trouble))
+        parked = [(iteration, describe_parked(iteration)) for iteration in self._shown]
+        limits = [Text(f"{i.id[-SHOWN:]} {limit}", style="dim") for i, limit in parked if limit]
+        return Group(
+            table, *limits, *(Text(f"{i.id[-SHOWN:]} {trouble}", style="red") for i, trouble in troubles if trouble)
+        )
 
 
 def _write_left(iteration: Iteration) -> str:
