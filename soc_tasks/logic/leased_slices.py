@@ -5,18 +5,23 @@ from __future__ import annotations
 import random
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from soc_tasks.conf import get_settings
 from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.heartbeats import keep_lease
 from soc_tasks.logic.plans import Plan
-from soc_tasks.logic.slice_runs import Finalize, Process, SliceRun, Step
+from soc_tasks.logic.slice_runs import Finalize, Process, SliceRun
 from soc_tasks.meta import SliceMessage
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.locks import is_lock_error
 
+#: What is to be written down: shard and iteration to whether the slice goes on; and what it led to.
+Change = Callable[[ShardRecord, IterationRecord], bool]
+Written = tuple[ShardRecord, IterationRecord | None, bool]
 #: How often a batch that is done is written down where the database undoes that, and seconds before the second time,
 #: at most; doubled each time.
 TRIES: Final = 6
@@ -50,18 +55,34 @@ class LeasedRun(SliceRun):
             while True:
                 if (hold := self.gate.ask()) is not None:
                     return self.hold_back(hold)
-                step = self.call(self.fetch(shard, iteration), shard)
-                shard, iteration, goes_on = self.write_down(step)
+                shard, iteration, goes_on = self.work(shard, iteration)
                 if iteration is None:
                     return self.progressed
-                self.progressed = True
-                if step.error is not None:
-                    raise step.error
                 if not goes_on:
                     return True
 
-    def write_down(self, step: Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
-        """Advance past a batch that is done, whoever is in the way: it would be done again otherwise.
+    def work(self, shard: ShardRecord, iteration: IterationRecord) -> Written:
+        """Work off one batch."""
+        try:
+            step = self.call(self.fetch(shard, iteration), shard)
+        except Exception as error:
+            if not self.skipper.may_skip(error):
+                raise
+            return self.write_down(self.skipper.pass_over)
+        written = self.write_down(partial(self.advance, step=step))
+        self.progressed = self.progressed or written[1] is not None
+        if step.error is None or written[1] is None:
+            return written
+        if not self.skipper.may_skip(step.error):
+            raise step.error
+        # The part that is done is written down; what failed is next.
+        return self.write_down(self.skipper.pass_over) if written[2] else written
+
+    def write_down(self, change: Change) -> Written:
+        """Write down what became of a batch, whoever is in the way: it would be done again otherwise.
+
+        Args:
+            change: changes shard and iteration in the open transaction, and returns whether the slice goes on.
 
         Returns:
             The shard, the iteration if it is still there, and whether the slice goes on.
@@ -69,7 +90,7 @@ class LeasedRun(SliceRun):
         pause = FIRST_PAUSE
         for _ in range(TRIES - 1):
             try:
-                return self._write_down(step)
+                return self._write_down(change)
             except LeaseLostError:
                 raise
             except Exception as error:
@@ -78,9 +99,9 @@ class LeasedRun(SliceRun):
             # By chance, or the same two would meet again.
             time.sleep(pause * random.random())
             pause *= 2
-        return self._write_down(step)
+        return self._write_down(change)
 
-    def _write_down(self, step: Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
+    def _write_down(self, change: Change) -> Written:
         with self.state.locked_shard(self.message.iteration, self.message.shard, wait=True) as shard:
             if shard is None or not self.holds(shard):
                 # 200 would delete the message that the new owner depends on.
@@ -89,7 +110,7 @@ class LeasedRun(SliceRun):
             if iteration is None:
                 return shard, None, False
             self.take_lease(shard)
-            return shard, iteration, self.advance(shard, iteration, step)
+            return shard, iteration, change(shard, iteration)
 
     def take_lease(self, shard: ShardRecord) -> None:
         """Own the shard until the lease ends."""
