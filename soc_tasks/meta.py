@@ -5,6 +5,7 @@ The header is believed only on a request that the queue is proven to have made.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 import uuid
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 import simplejson
 
-from soc_tasks.values import MAX_WHOLE, META_HEADER, RetryOptions, Task
+from soc_tasks.values import MAX_WHOLE, META_HEADER, IterationResult, RetryOptions, Task
 
 #: gunicorn takes header fields of 8,190 bytes by default; other servers take more.
 MAX_META_BYTES: Final = 8000
@@ -95,6 +96,7 @@ class Meta:
         since: seconds since the epoch when it was first due; None: when it was made.
         unknown_since, waits: since when it waits for a release that knows what it calls, in seconds since the epoch,
             and how many copies it was queued as for that (on Cloud Tasks).
+        result: for the finalize of an iteration.
     """
 
     start_id: str
@@ -110,6 +112,7 @@ class Meta:
     since: float | None = None
     unknown_since: float | None = None
     waits: int = 0
+    result: IterationResult | None = None
 
     @property
     def began(self) -> float:
@@ -142,6 +145,8 @@ class Meta:
             values["since"] = self.since
         if self.unknown_since is not None:
             values["unknown"] = [self.unknown_since, self.waits]
+        if self.result is not None:
+            values["result"] = dataclasses.asdict(self.result)
         text: str = _encoder.encode(values)
         return text
 
@@ -180,6 +185,7 @@ class Meta:
                 since=_read_since(values.get("since")),
                 unknown_since=_read_since(unknown_since),
                 waits=_read_tried(waits),
+                result=IterationResult(**values["result"]) if "result" in values else None,
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the task header is malformed: {error!r}") from error

@@ -87,6 +87,7 @@ class ShardRow(models.Model):
     attempts = models.IntegerField()
     done = models.BigIntegerField()
     failed = models.BigIntegerField(default=0)
+    halved = models.IntegerField(null=True)
     rate = models.FloatField(default=0.0)
     batch_size = models.IntegerField(null=True)
     expected = models.BigIntegerField(null=True)

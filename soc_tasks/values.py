@@ -2,6 +2,7 @@
 
 `Task` is what a backend takes, `TaskHandle` what the caller gets back, `TaskRequest` one line of a bulk call,
 `Delivery` what a queue knows of the call it makes, `TaskInfo` what a view sees of that (`request.task`).
+`IterationResult` is what `finalize` learns of its iteration, `FailedItem` an entity that one gave up.
 """
 
 from __future__ import annotations
@@ -318,3 +319,51 @@ class Hold:
             raise ValueError("Hold: seconds must be a number, not None.")
         if not isinstance(self.reason, str):
             raise TypeError(f"Hold: reason must be a text, not {self.reason!r:.100}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationResult:
+    """What `finalize` gets to know of its iteration, where it takes `result`.
+
+    Args:
+        iteration: id of the iteration.
+        done: entities done.
+        failed: entities given up; `Iteration.get(iteration).failed_items()` has them.
+        total: entities at the start, or None where nobody counted.
+        seconds: time from the start to the end of the last batch.
+    """
+
+    iteration: str
+    done: int
+    failed: int
+    total: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedItem:
+    """An entity that an iteration gave up, with its last error.
+
+    Args:
+        iteration: id of the iteration.
+        shard: index of the shard that came to it.
+        key: where it is found again.
+        entity: what it is, for people: `app.Model pk`.
+        error_type: class of the exception.
+        error: its message.
+        traceback: its traceback, for the operator.
+        attempts: how often it was given up: once, and once more for each retry that failed.
+        created: when it was given up first.
+        id: its number in the ledger; 0 until it is kept.
+    """
+
+    iteration: str
+    shard: int
+    key: str
+    entity: str
+    error_type: str
+    error: str = ""
+    traceback: str = ""
+    attempts: int = 1
+    created: datetime | None = None
+    id: int = 0

@@ -73,7 +73,7 @@ SIGNATURES = {
     "iterative_task": (
         "logic=None, repeat_in=None, *, filter=None, fields=None, order=None, start_key=None, batch_size=None, "
         "shards=1, finalize=None, atomic=False, time_limit=None, on_error='retry', access=from_queue, using=None, "
-        "throttle=None"
+        "throttle=None, error_budget=None"
     ),
     "task": "view=None, /, *, access=from_queue, atomic=False, using=None, fatal_on=(), max_attempts=None",
     "register_logic": "name, logic",

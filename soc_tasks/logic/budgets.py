@@ -46,7 +46,7 @@ class Cut:
     """Where a batch ended before its end.
 
     Args:
-        done: how many of its entities are done, at least one.
+        done: how many of its entities are done; at least one, where the time was up.
         error: what the next one raised; None: the time was up.
     """
 

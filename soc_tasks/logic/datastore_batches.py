@@ -50,6 +50,7 @@ class DatastoreLogic(FullLogic):
     """
 
     in_datastore = True
+    key_order = KEY
 
     def __init__(
         self,

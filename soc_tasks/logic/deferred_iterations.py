@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.db import connections
 from django.db.models import Manager, QuerySet
 
-from soc_tasks.errors import ConfigurationError, NotSupportedError
+from soc_tasks.errors import ConfigurationError
 from soc_tasks.logic import envelopes
 from soc_tasks.logic.calls import describe
 from soc_tasks.logic.datastore_batches import DatastoreLogic
@@ -20,6 +20,7 @@ from soc_tasks.logic.iteration_calls import IterationCall, write_iteration
 from soc_tasks.logic.plans import check_shards, make_source
 from soc_tasks.logic.runs import check_one_alias
 from soc_tasks.logic.sharding import check_shard_count
+from soc_tasks.logic.skipping import check_on_error
 from soc_tasks.logic.tasks import build_task, refuse_event_loop
 from soc_tasks.values import TaskHandle
 
@@ -37,9 +38,9 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "_atomic": False,
     "_batch_size": None,
     "_throttle": None,
+    "_on_error": "retry",
+    "_error_budget": None,
 }
-#: Known, and nothing but their defaults for now.
-_LATER: Final[Mapping[str, Any]] = {"_on_error": "retry", "_error_budget": None}
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "order_field": (str,),
@@ -52,6 +53,8 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "_using": (str, type(None)),
     "_atomic": (bool,),
     "_batch_size": (int, type(None)),
+    "_on_error": (str,),
+    "_error_budget": (int, float, type(None)),
 }
 
 
@@ -60,14 +63,16 @@ def defer_iteration_with_finalize(
 ) -> TaskHandle:
     """Have a function called with each instance of a queryset, in shards side by side, and another one in the end.
 
-    A callback that fails is called again, from its instance on; PermanentTaskFailure and FatalTaskError end that, and
-    `Iteration.resume()` goes on. The handle's `iteration` is the id of the `Iteration`.
+    A callback that fails is called again, from its instance on, or with `_on_error="skip"` its instance is given up;
+    PermanentTaskFailure and FatalTaskError end the run, and `Iteration.resume()` goes on. The handle's `iteration` is
+    the id of the `Iteration`.
 
     Args:
         queryset: the instances: of one database, neither sliced nor combined nor annotated. Or the name of a kind of
             Google's Datastore, a query of its client, or a DatastoreLogic.
         callback: called as `callback(instance, *args, **kwargs)`.
-        finalize: called once as `finalize(*args, **kwargs)`, after all, and where there was none.
+        finalize: called once as `finalize(*args, **kwargs)`, after all, and where there was none; with the counts as
+            `result`, an `IterationResult`, where it has a parameter of that name beside the arguments.
         args, kwargs: as for `defer`; names with an underscore before them, and the first two, are these options:
 
             key_ranges_getter (callable): `(queryset, shard_count)` to ranges; default: by the order field's type.
@@ -81,6 +86,9 @@ def defer_iteration_with_finalize(
             _atomic (bool): each batch commits with its place: the database effects of the callback once in all.
             _batch_size (int): instances that are read at a time; default: as many as take `BATCH_SECONDS`.
             _throttle (callable): asked between batches whether to go on, as with `iterative_task`.
+            _on_error (str): "skip": an instance whose callback fails is kept in the ledger of failed items, and the
+                run goes on.
+            _error_budget (int, float): how many of them, or what share, may fail before the run ends as failed.
 
     Raises:
         TypeError: an argument is of the wrong kind, an option unknown, or a function does not take the arguments.
@@ -92,6 +100,7 @@ def defer_iteration_with_finalize(
     """
     refuse_event_loop("defer_iteration_with_finalize")
     options, rest = _take_options(args, kwargs)
+    check_on_error(options["_on_error"], options["_error_budget"], "_")
     queryset, order_field = _take_source(queryset, options["order_field"])
     for name, function in (("callback", callback), ("finalize", finalize), ("_throttle", options["_throttle"])):
         if function is not None or name != "_throttle":
@@ -111,6 +120,8 @@ def defer_iteration_with_finalize(
         throttle=options["_throttle"],
         delete_marker=options["_delete_marker"],
         atomic=options["_atomic"],
+        on_error=options["_on_error"],
+        error_budget=options["_error_budget"],
     )
     written = write_iteration(call)
     call.check_arguments()
@@ -148,20 +159,17 @@ def _take_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[s
     """Return the options, taken out of both kinds of arguments, and the positional arguments that are left.
 
     Raises:
-        TypeError, NotSupportedError, ConfigurationError: an option is unknown, given twice, or of the wrong kind.
+        TypeError, ConfigurationError: an option is unknown, given twice, or of the wrong kind.
     """
     placed, rest = _place(args)
     if twice := sorted(placed.keys() & kwargs.keys()):
         raise TypeError(f"defer_iteration_with_finalize() got {', '.join(twice)} by position and by name.")
-    named = {name: kwargs.pop(name) for name in (*_OPTIONS, *_LATER) if name in kwargs}
+    named = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
     if unknown := sorted(name for name in kwargs if name.startswith("_")):
         raise TypeError(
             f"defer_iteration_with_finalize() has no option {', '.join(unknown)}; it knows {', '.join(_OPTIONS)}. For "
             "an argument of the functions with such a name, use functools.partial."
         )
-    for name, default in _LATER.items():
-        if named.pop(name, default) != default:
-            raise NotSupportedError(f"This release knows no {name} but {default!r}; leave it out.")
     options = {**_OPTIONS, **placed, **named}
     for name, kinds in _KINDS.items():
         value = options[name]

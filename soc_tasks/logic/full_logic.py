@@ -21,6 +21,8 @@ class FullLogic(ABC):
 
     #: The order of its keys where none is asked for; "-" before it for a falling one.
     order_field: str
+    #: The order in which no entity ever moves.
+    key_order: str = "pk"
     #: Entities in a batch where no number is asked for.
     batch_size: int
     #: Whether batch_size is a beginning only, since nobody gave one.

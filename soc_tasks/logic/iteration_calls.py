@@ -9,16 +9,19 @@ from typing import Any, Final
 
 from django.db.models import QuerySet
 
-from soc_tasks.errors import PayloadError
+from soc_tasks.errors import DoNotRepeatException, PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.arguments import Arguments
 from soc_tasks.logic.batches import make_paced
 from soc_tasks.logic.budgets import Budget, Cut
 from soc_tasks.logic.calls import MOST_BYTES, Call, Written
 from soc_tasks.logic.datastore_queries import is_query
+from soc_tasks.logic.finalizing import add_result
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.sharding import Getter
+from soc_tasks.logic.skipping import check_on_error
 from soc_tasks.logic.throttling import Throttle
+from soc_tasks.values import IterationResult
 
 #: Of the text's form. A release reads its own, and those before.
 VERSION: Final = 1
@@ -29,6 +32,7 @@ _FIELDS: Final[Mapping[str, Any]] = {
     "version": int, "queryset": str, "callback": object, "finalize": object, "getter": object, "order_field": str,
     "args": list, "kwargs": dict, "shards": int, "batch_size": (int, type(None)), "throttle": object,
     "delete_marker": bool, "atomic": bool,
+    "on_error": str, "error_budget": object,
 }  # fmt: skip
 
 
@@ -48,6 +52,7 @@ class IterationCall:
         throttle: asked whether to go on.
         delete_marker: whether the shards are dropped at the end.
         atomic: whether each batch commits with its cursor.
+        on_error, error_budget: what becomes of instances whose callback fails.
     """
 
     queryset: Any
@@ -62,6 +67,8 @@ class IterationCall:
     throttle: Throttle | None
     delete_marker: bool
     atomic: bool
+    on_error: str = "retry"
+    error_budget: int | float | None = None
 
     @cached_property
     def plan(self) -> Plan:
@@ -78,6 +85,8 @@ class IterationCall:
             shards=self.shards,
             key_ranges_getter=self.getter,
             finalize=self.finalize,
+            on_error=self.on_error,
+            error_budget=self.error_budget,
             is_kept=True,
             drops_shards=self.delete_marker,
         )
@@ -85,27 +94,30 @@ class IterationCall:
     def check_arguments(self) -> None:
         """Raise TypeError unless both functions can be called with the arguments."""
         Call(function=self.callback, args=(None, *self.args), kwargs=self.kwargs).check_arguments()
-        Call(function=self.finalize, args=self.args, kwargs=self.kwargs).check_arguments()
+        kwargs = add_result(self.finalize, self.args, self.kwargs, None)
+        Call(function=self.finalize, args=self.args, kwargs=kwargs).check_arguments()
 
     def call_each(self, instances: list[Any], budget: Budget) -> Cut | None:
         """Call the callback with each instance; return where that ended, if not at the end.
 
-        An atomic batch has no such place: it ends as a whole, or not at all.
+        Of an atomic batch nothing is done then.
         """
         for number, instance in enumerate(instances):
             if number and not self.atomic and budget.is_used_up():
                 return Cut(number)
             try:
                 Call(function=self.callback, args=(instance, *self.args), kwargs=self.kwargs).make()
+            except DoNotRepeatException:
+                # It counts, and there is no repeat_in.
+                continue
             except Exception as error:
-                if not number or self.atomic:
-                    raise
                 return Cut(number, error)
         return None
 
-    def call_finalize(self) -> None:
-        """Call finalize."""
-        Call(function=self.finalize, args=self.args, kwargs=self.kwargs).make()
+    def call_finalize(self, result: IterationResult) -> None:
+        """Call finalize, with the result where it takes that."""
+        kwargs = add_result(self.finalize, self.args, self.kwargs, result)
+        Call(function=self.finalize, args=self.args, kwargs=kwargs).make()
 
 
 def write_iteration(call: IterationCall) -> Written:
@@ -130,6 +142,8 @@ def write_iteration(call: IterationCall) -> Written:
         "throttle": payloads.dumps(call.throttle, "_throttle", more),
         "delete_marker": "true" if call.delete_marker else "false",
         "atomic": "true" if call.atomic else "false",
+        "on_error": payloads.dumps(call.on_error),
+        "error_budget": payloads.dumps(call.error_budget),
     }
     text = "{" + ",".join(f'"{name}":{part}' for name, part in parts.items()) + "}"
     if len(text) > MOST_BYTES:
@@ -157,6 +171,10 @@ def read_iteration(text: str, *, paged: bool) -> IterationCall:
     if values.keys() != _FIELDS.keys() or not all(isinstance(values[name], kind) for name, kind in _FIELDS.items()):
         raise PayloadError("A field of this deferred iteration is missing, one too many, or of another type.")
     del values["version"]
+    try:
+        check_on_error(values["on_error"], values["error_budget"])
+    except ValueError as error:
+        raise PayloadError(f"A field of this deferred iteration is wrong: {error}") from error
     queryset = payloads.loads(values.pop("queryset"), Arguments(paged=paged))
     given = [values["callback"], values["finalize"]]
     given += [values[name] for name in ("getter", "throttle") if values[name] is not None]

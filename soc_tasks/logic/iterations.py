@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic import parking
+from soc_tasks.logic.failed_items import start_retry
 from soc_tasks.logic.progress import judge_progress
-from soc_tasks.logic.runs import enqueue_slice
+from soc_tasks.logic.runs import enqueue_slice, forget_plan
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
+from soc_tasks.values import FailedItem
 
 
 class Iteration:
@@ -21,7 +24,7 @@ class Iteration:
         name: the view that runs.
         status: "running", "paused", "cancelled", "succeeded" or "failed".
         done: entities done.
-        failed: entities given up.
+        failed: entities given up; it stays when a retry is successful, and `failed_items` has what is left.
         total: entities at the start, or None where nobody counted.
         rate: entities a second: of late while it runs, on average when it has ended.
         time_left: a timedelta: the time it takes at this rate, or None where that cannot be told.
@@ -30,6 +33,7 @@ class Iteration:
         created, finished: when it began and ended.
         error: what ended it, or "".
         hold: why a throttle holds it back, or "".
+        retries: id of the iteration whose failed items this one tries again, or None.
     """
 
     class DoesNotExist(SocTasksError, LookupError):  # noqa: N818 - as Django's models name it
@@ -48,6 +52,7 @@ class Iteration:
         self.created = record.created
         self.finished = record.finished
         self.error = record.error
+        self.retries: str | None = record.options.get("retries")
         # The shards may be gone, all but a summary.
         self.done = self._progress.done
         self.failed = self._progress.failed
@@ -117,6 +122,11 @@ class Iteration:
             state.lock_shards(self.id)
             record = state.get_iteration(self.id, lock=True)
             if record is not None and record.status in ("paused", "failed"):
+                if record.status == "failed":
+                    # The error budget counts anew.
+                    done, failed = state.sum_shards(self.id)
+                    record.options["forgiven"] = {"done": done, "failed": failed}
+                    state.save_options(record)
                 record.status, record.finished, record.error = "running", None, ""
                 state.save_iteration(record)
                 state.delete_letters_of(self.id)
@@ -152,6 +162,42 @@ class Iteration:
                 parking.wake(self.id)
         return self.refresh()
 
+    def failed_items(self, limit: int = 100) -> list[FailedItem]:
+        """Return the entities that were given up and are not done yet, in the order in which they failed.
+
+        Args:
+            limit: how many at most.
+        """
+        return get_state().list_failed_items(self.retries or self.id, limit=limit)
+
+    def count_failed_items(self) -> int:
+        """Return how many entities were given up and are not done yet."""
+        return get_state().count_failed_items(self.retries or self.id)[0]
+
+    def retry_failed(self, items: Iterable[FailedItem | int] | None = None) -> Iteration | None:
+        """Start a run over failed items: by the same view or callback, in batches, without `finalize`.
+
+        What succeeds leaves the ledger, what fails again stays, with its new error. Of a run that is a retry itself,
+        the items of the first run are tried again.
+
+        Args:
+            items: those that are meant, or their ids; None: all.
+
+        Returns:
+            The run; the one that is under way, if all are meant; None where there are no failed items.
+
+        Raises:
+            Iteration.DoesNotExist: this iteration has passed the retention time.
+            LookupError: it has no such item.
+            RetryRunningError: some are meant, and a retry is under way.
+            NotRetriableError: what it needs is gone: it was cancelled before it had failed items.
+        """
+        ids = None if items is None else [item if isinstance(item, int) else item.id for item in items]
+        if get_state().get_iteration(self.retries or self.id) is None:
+            raise self.DoesNotExist(f"Iteration {self.retries or self.id} has passed the retention time.")
+        started = start_retry(self.retries or self.id, ids)
+        return None if started is None else type(self).get(started)
+
     def _change(self, status: str, before: tuple[str, ...]) -> Iteration:
         state = get_state()
         with state.atomic():
@@ -161,6 +207,6 @@ class Iteration:
                 record.finished = datetime.now(UTC) if status == "cancelled" else None
                 state.save_iteration(record)
                 if status == "cancelled":
-                    # What a deferred iteration needs is needed no more.
-                    state.clear_payloads([self.id])
+                    # What a deferred iteration needs is needed no more, unless for its failed items.
+                    forget_plan(record)
         return self.refresh()

@@ -15,13 +15,16 @@ from soc_tasks.logic import stealing
 from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.heartbeats import is_alive, keep_lease
 from soc_tasks.logic.plans import Plan
-from soc_tasks.logic.slice_runs import Finalize, Process, SliceRun, Step
+from soc_tasks.logic.slice_runs import Finalize, Process, SliceRun
 from soc_tasks.meta import SliceMessage
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.locks import is_lock_error
 
 T = TypeVar("T")
 
+#: What is to be written down: shard and iteration to whether the slice goes on; and what it led to.
+Change = Callable[[ShardRecord, IterationRecord], bool]
+Written = tuple[ShardRecord, IterationRecord | None, bool]
 #: How often a batch that is done is written down where the database undoes that, and seconds before the second time,
 #: at most; doubled each time.
 TRIES: Final = 6
@@ -62,15 +65,39 @@ class LeasedRun(SliceRun):
                     if found is None:
                         return True
                     shard, iteration = found
-                step = self.call(self.fetch(shard, iteration), shard)
-                shard, iteration, goes_on = self.insist(partial(self.write_down, step))
+                shard, iteration, goes_on = self.work(shard, iteration)
                 if iteration is None:
                     return self.progressed
-                self.progressed = True
-                if step.error is not None:
-                    raise step.error
                 if not goes_on:
                     return True
+
+    def work(self, shard: ShardRecord, iteration: IterationRecord) -> Written:
+        """Work off one batch."""
+        try:
+            step = self.call(self.fetch(shard, iteration), shard)
+        except Exception as error:
+            if not self.skipper.may_skip(error):
+                raise
+            return self.write_down(self.skipper.pass_over)
+        written = self.write_down(partial(self.advance, step=step))
+        self.progressed = self.progressed or written[1] is not None
+        if step.error is None or written[1] is None:
+            return written
+        if not self.skipper.may_skip(step.error):
+            raise step.error
+        # The part that is done is written down; what failed is next.
+        return self.write_down(self.skipper.pass_over) if written[2] else written
+
+    def write_down(self, change: Change) -> Written:
+        """Write down what became of a batch, whoever is in the way: it would be done again otherwise.
+
+        Args:
+            change: changes shard and iteration in the open transaction, and returns whether the slice goes on.
+
+        Returns:
+            The shard, the iteration if it is still there, and whether the slice goes on.
+        """
+        return self.insist(partial(self._write_down, change))
 
     def insist(self, write: Callable[[], T]) -> T:
         """Write down that a batch is done, whoever is in the way: it would be done again otherwise."""
@@ -88,12 +115,7 @@ class LeasedRun(SliceRun):
             pause *= 2
         return write()
 
-    def write_down(self, step: Step) -> tuple[ShardRecord, IterationRecord | None, bool]:
-        """Advance past a batch that is done.
-
-        Returns:
-            The shard, the iteration if it is still there, and whether the slice goes on.
-        """
+    def _write_down(self, change: Change) -> Written:
         with self.state.locked_shard(self.message.iteration, self.message.shard, wait=True) as shard:
             if shard is None:
                 raise LeaseLostError("the shard is gone")
@@ -102,7 +124,7 @@ class LeasedRun(SliceRun):
             if iteration is None:
                 return shard, None, False
             self.take_lease(shard)
-            return shard, iteration, self.advance(shard, iteration, step)
+            return shard, iteration, change(shard, iteration)
 
     def take_lease(self, shard: ShardRecord) -> None:
         """Own the shard until the lease ends."""

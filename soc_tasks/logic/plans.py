@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from soc_tasks.logic.full_logic import FullLogic
 from soc_tasks.logic.sharding import Getter
 from soc_tasks.logic.throttling import Throttle
 from soc_tasks.logic.urls import find_options
+from soc_tasks.state import get_state
+from soc_tasks.values import FailedItem
 
 #: The context keys that steer an iteration.
 CONTROL_KEYS = ("logic", "filter", "fields", "order", "start_key")
@@ -54,6 +57,8 @@ class Plan:
         shards: into how many ranges of keys the entities are divided, at most.
         key_ranges_getter: makes these ranges; None: by the type of the order field.
         finalize: what follows when all is done: the name of a URL pattern, a task view, or a function.
+        on_error: whether a failing batch is tried again ("retry"), or its failing entities are given up ("skip").
+        error_budget: how many of them, or what share, may be given up before the run ends as failed; None: any.
         is_kept: whether the plan itself is kept in the state, under the iteration's id, to be cleared at its end.
         drops_shards: whether the records of the shards are dropped at the end.
         selection: what this run is narrowed to.
@@ -72,6 +77,8 @@ class Plan:
     shards: int = 1
     key_ranges_getter: Getter | None = None
     finalize: Any = None
+    on_error: str = "retry"
+    error_budget: int | float | None = None
     is_kept: bool = False
     drops_shards: bool = False
     selection: Selection | None = None
@@ -130,6 +137,37 @@ class Source:
                 f"not {batch!r:.100}."
             )
         return batch
+
+    def get_key(self, entity: Any) -> str:
+        """Return the key at which a batch begins with an entity, where the logic tells."""
+        key: str = self.logic.get_key(entity, order=self.order)
+        return key
+
+    def get_item_key(self, entity: Any, key: str | None) -> str:
+        """Return the key by which an entity is found again: of a model or kind, in the order that never changes.
+
+        Args:
+            entity: the entity.
+            key: that of the batch which begins with it.
+        """
+        if isinstance(self.logic, FullLogic):
+            return self.logic.get_key(entity, order=self.logic.key_order)
+        return key or ""
+
+    def find_item(self, key: str) -> list[Any]:
+        """Return the one entity that has this key, as `get_item_key` made it; empty where it is gone."""
+        if not isinstance(self.logic, FullLogic):
+            return list(self.fetch(key or None, limit=1)[0])[:1]
+        source = dataclasses.replace(self, order=self.logic.key_order)
+        return [entity for entity in source.fetch(key, limit=1)[0] if source.get_key(entity) == key]
+
+    def give_up(self, entity: Any, item: FailedItem) -> None:
+        """Keep an entity that failed, in the open transaction."""
+        get_state().add_failed_item(item)
+
+    def settle(self, entities: list[Any]) -> bool:
+        """Note that entities are done, in the open transaction; return whether they still had to be."""
+        return True
 
     def count(self) -> int | None:
         """Return how many entities there are, or None where the logic cannot tell."""
@@ -208,6 +246,20 @@ def check_shards(plan: Plan, source: Source) -> None:
         raise ValueError("a start_key is one place to begin at, and several shards begin at several; use shards=1")
 
 
+def check_skipping(plan: Plan, source: Source) -> None:
+    """Refuse to skip where a batch cannot be halved.
+
+    Raises:
+        ValueError: the logic takes no batch size.
+    """
+    names, anything = _parameters(getattr(source.logic.getBatchOfData, "__func__", source.logic.getBatchOfData))
+    if plan.on_error == "skip" and not anything and "batch_size" not in names:
+        raise ValueError(
+            f'on_error="skip" halves a batch that fails, and getBatchOfData of {type(source.logic).__name__} takes no '
+            "batch_size; give it that argument"
+        )
+
+
 def find_missing_index(plan: Plan) -> str | None:
     """Return which index the plan's order lacks, as a sentence, or None where that cannot be told."""
     if plan.logic is None or find_problem(plan) is not None:
@@ -225,6 +277,7 @@ def find_problem(plan: Plan) -> str | None:
         if isinstance(source.logic, FullLogic):
             source.logic.missing_index(plan.order)
         check_shards(plan, source)
+        check_skipping(plan, source)
     except (FatalTaskError, ValueError, TypeError, LookupError) as error:
         return str(error)
     settings = get_settings()

@@ -132,7 +132,7 @@ def judge_progress(record: IterationRecord, shards: Iterable[ShardRecord]) -> Pr
     failed = record.options.get("failed", sum(shard.failed for shard in shards))
     works = record.status == "running"
     rates = [judge_rate(shard, now) if works and shard.status == "running" else 0.0 for shard in shards]
-    rate = sum(rates) if record.status not in ENDED else _average(record, shards, done)
+    rate = sum(rates) if record.status not in ENDED else _average(record, shards, done + failed)
     left = None if record.total is None else max(0, record.total - done - failed)
     views = [
         _view(shard, rate, record.total if len(shards) == 1 else None)
@@ -212,11 +212,11 @@ def _time_left(is_done: bool, left: int | None, rate: float) -> timedelta | None
     return timedelta(seconds=left / rate)
 
 
-def _average(record: IterationRecord, shards: list[ShardRecord], done: int) -> float:
+def _average(record: IterationRecord, shards: list[ShardRecord], worked: int) -> float:
     """Return entities a second from the beginning to the last progress."""
     moments = [shard.progressed_at for shard in shards if shard.progressed_at is not None]
     if not shards and record.finished is not None:
         moments = [record.finished]
     if not moments or record.created is None:
         return 0.0
-    return done / max((max(moments) - record.created).total_seconds(), 1e-3)
+    return worked / max((max(moments) - record.created).total_seconds(), 1e-3)

@@ -15,15 +15,16 @@ from soc_tasks.errors import ConfigurationError, FatalTaskError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.batches import ModelLogic
 from soc_tasks.logic.cuts import count_between
+from soc_tasks.logic.finalizing import find_result
 from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
 from soc_tasks.logic.full_logic import FullLogic, KeyRange
-from soc_tasks.logic.plans import Plan, Source, check_shards, explain_two_stores, make_source
+from soc_tasks.logic.plans import Plan, Source, check_shards, check_skipping, explain_two_stores, make_source
 from soc_tasks.logic.tasks import build_task
 from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import BusyError, IterationRecord, ShardRecord
 from soc_tasks.state.locks import is_lock_error
-from soc_tasks.values import META_HEADER, Task, TaskRequest
+from soc_tasks.values import META_HEADER, IterationResult, Task, TaskRequest
 
 
 def start_run(
@@ -121,6 +122,18 @@ def prepare_run(
     return record, shards
 
 
+def begin_run(iteration: IterationRecord, shards: list[ShardRecord]) -> bool:
+    """Keep an iteration with its shards and enqueue their first slices, in the open transaction.
+
+    Returns:
+        False where it had begun already.
+    """
+    if not get_state().create_iteration(iteration, shards):
+        return False
+    _submit([_make_slice(iteration, shard) for shard in shards])
+    return True
+
+
 def check_beginning(source: Source) -> None:
     """Refuse an order, a start key or a query that can never work, before anything is written."""
     if source.order is None and source.start_key is None and not source.is_in_datastore:
@@ -156,6 +169,7 @@ def _count(plan: Plan, source: Source, ranges: Sequence[KeyRange]) -> tuple[int 
 def _find_ranges(plan: Plan, source: Source) -> list[KeyRange]:
     try:
         check_shards(plan, source)
+        check_skipping(plan, source)
         if not isinstance(source.logic, FullLogic):
             return [(None, None)]
         return source.logic.find_key_ranges(
@@ -267,20 +281,32 @@ def end_run(iteration: IterationRecord, plan: Plan) -> None:
     if now is None or now.status == "cancelled":
         return
     if plan.finalize is not None and not plan.finalizes_itself:
-        _submit([_make_finalize(now, plan)])
+        _submit([_make_finalize(now, plan, find_result(now.id))])
     now.status, now.finished = "succeeded", datetime.now(UTC)
     state.save_iteration(now)
     if plan.is_kept:
-        state.clear_payloads([now.id])
+        forget_plan(now)
     if plan.drops_shards:
-        now.options["done"] = sum(shard.done for shard in state.list_shards(now.id))
+        now.options["done"], now.options["failed"] = state.sum_shards(now.id)
         state.save_options(now)
         state.drop_shards(now.id)
     if plan.repeat_in is not None and now.options.get("repeats", True):
         _repeat(now, plan.repeat_in)
 
 
-def _make_finalize(iteration: IterationRecord, plan: Plan) -> Task:
+def forget_plan(ended: IterationRecord) -> None:
+    """Drop the plan that is kept for an iteration that has ended, unless failed items need it yet."""
+    state, origin = get_state(), ended.options.get("retries")
+    if origin is not None:
+        first = state.get_iteration(origin)
+        if first is None or first.status not in ("succeeded", "cancelled"):
+            # It may be resumed.
+            return
+    if not state.count_failed_items(origin or ended.id)[0]:
+        state.clear_payloads([origin or ended.id])
+
+
+def _make_finalize(iteration: IterationRecord, plan: Plan, result: IterationResult | None = None) -> Task:
     """Return the task of a `finalize` that is a URL pattern or a view.
 
     Raises:
@@ -297,7 +323,7 @@ def _make_finalize(iteration: IterationRecord, plan: Plan) -> Task:
         dispatch_deadline=inherited.dispatch_deadline,
         retry_options=inherited.retry,
     )
-    return build_task(request, inherited.queue)[0]
+    return build_task(request, inherited.queue, result=result)[0]
 
 
 def _repeat(iteration: IterationRecord, seconds: float) -> None:

@@ -13,10 +13,12 @@ from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
 from soc_tasks.logic import parking, payloads, stealing
 from soc_tasks.logic.budgets import Budget, Cut
+from soc_tasks.logic.failed_items import LedgerSource, open_source
 from soc_tasks.logic.pacing import Pace
 from soc_tasks.logic.plans import Plan, Source, make_source
 from soc_tasks.logic.progress import next_rate
 from soc_tasks.logic.runs import end_run, enqueue_slice, finish_shard, is_last
+from soc_tasks.logic.skipping import Skipper
 from soc_tasks.logic.throttling import Gate
 from soc_tasks.meta import Inherited, SliceMessage
 from soc_tasks.state import get_state
@@ -40,7 +42,7 @@ class EarlySliceError(Exception):
 class Step:
     """One batch that was fetched, and the key of what comes after it; or, with no entities, `finalize`.
 
-    When it is done: the context as the view left it, and what came behind a cut.
+    When it is done: the context as the view left it, what came behind a cut, and how many entities were given up.
     """
 
     entities: list[Any]
@@ -48,6 +50,7 @@ class Step:
     finalizes: bool = False
     context: str = ""
     error: Exception | None = None
+    failed: int = 0
 
 
 class SliceRun:
@@ -64,9 +67,12 @@ class SliceRun:
         self.progressed = False
         self.state = get_state()
         self.began = self.state.now()
-        self.source: Source | None = None
+        self.source: Source | LedgerSource | None = None
         self.gate = Gate(plan.throttle)
         self.pace: Pace | None = None
+        #: Tells exceptions that may be an entity's own; and what becomes of it then.
+        self.is_items: Callable[[Exception], bool] = lambda error: True
+        self.skipper = Skipper(self)
         self.repeats = True
         #: What the view raised.
         self.failure: Exception | None = None
@@ -101,17 +107,26 @@ class SliceRun:
                 shard.batch_size or size, self.state.bound_batch(get_settings().batch_seconds, self.plan.atomic)
             )
         size = None if self.pace is None else self.pace.begin()
+        if shard.halved is not None:
+            size = shard.halved
         key = shard.cursor if shard.cursor is not None else (shard.start or source.start_key)
         entities, next_key = source.fetch(key, end_key=shard.end, limit=size)
         if next_key is not None and next_key == key:
             raise FatalTaskError(f"The logic returned its own start_key {key!r} again; it would never end.")
-        return Step(list(entities), next_key)
+        entities = list(entities)
+        if shard.halved is not None and len(entities) > shard.halved:
+            raise FatalTaskError(
+                f"getBatchOfData of {type(source.logic).__name__} was asked for {shard.halved} entities and "
+                f'returned {len(entities)}: a batch that fails cannot be halved then, as on_error="skip" does.'
+            )
+        return Step(entities, next_key)
 
-    def get_source(self, iteration: IterationRecord) -> Source:
+    def get_source(self, iteration: IterationRecord) -> Source | LedgerSource:
         """Return what is iterated over."""
         if self.source is None:
             # The original context: edits of the view must not change what is iterated over.
-            self.source = make_source(self.plan, payloads.loads(iteration.options["context"]))
+            source = make_source(self.plan, payloads.loads(iteration.options["context"]))
+            self.plan, self.source = open_source(self.plan, source, iteration)
         return self.source
 
     def call(self, step: Step, shard: ShardRecord) -> Step:
@@ -120,6 +135,8 @@ class SliceRun:
             return dataclasses.replace(step, context=shard.context)
         cut: Cut | None = None
         context = payloads.loads(shard.context)
+        self.failure = None
+        self.skipper.note_try(step, shard.cursor)
         try:
             if not step.finalizes:
                 cut = self.process(step.entities, context)
@@ -129,6 +146,7 @@ class SliceRun:
             self.repeats = False
         except Exception as error:
             self.failure = error
+            self.skipper.note_failure(error)
             raise
         if step.finalizes:
             return dataclasses.replace(step, context=shard.context)
@@ -141,10 +159,18 @@ class SliceRun:
 
     def cut_off(self, step: Step, cut: Cut) -> Step:
         """Return what is done of a batch that ended early; the next one begins with the first that is not."""
-        assert self.source is not None  # the batch came from it
-        next_key = self.source.logic.get_key(step.entities[cut.done], order=self.source.order)
         self.failure = cut.error
+        if cut.error is not None:
+            self.skipper.note_failure(cut.error, cut.done)
+            if self.plan.atomic or not cut.done:
+                raise cut.error
+        next_key = self.find_next_key(step, cut.done - 1)
         return dataclasses.replace(step, entities=step.entities[: cut.done], next_key=next_key, error=cut.error)
+
+    def find_next_key(self, step: Step, place: int) -> str | None:
+        """Return the key of what comes after one of the entities of a batch."""
+        assert self.source is not None  # the batch came from it
+        return step.next_key if place + 1 == len(step.entities) else self.source.get_key(step.entities[place + 1])
 
     def advance(self, shard: ShardRecord, iteration: IterationRecord, step: Step) -> bool:
         """Move the cursor past a batch, in the open transaction; return whether the slice goes on."""
@@ -153,10 +179,14 @@ class SliceRun:
         shard.context = step.context
         shard.attempts = 0
         shard.error = shard.hold = ""
-        if self.pace is not None and step.entities:
+        shard.failed += step.failed
+        if self.pace is not None and step.entities and shard.halved is None:
             self.pace.end(len(step.entities))
             shard.batch_size = self.pace.size
-        self.note_rate(shard, iteration, len(step.entities))
+        self.note_rate(shard, iteration, len(step.entities) + step.failed)
+        self.skipper.narrow(shard, len(step.entities))
+        if self.source is not None and not self.source.settle(step.entities) and self.plan.atomic:
+            raise ShardBusyError("another retry has done these failed items in between")
         if not self.repeats and iteration.options.get("repeats", True):
             iteration.options["repeats"] = False
             self.state.save_options(iteration)
@@ -164,15 +194,24 @@ class SliceRun:
             self.end_shard(shard, iteration, finalizes=step.finalizes)
             return False
         shard.drained = step.next_key is None
+        # After an error it is the error's handling that hands over.
+        return self.go_on(shard, iteration, fails=step.error is not None)
+
+    def go_on(self, shard: ShardRecord, iteration: IterationRecord, *, fails: bool = False) -> bool:
+        """Save a shard, and hand over where it is time; return whether the slice goes on.
+
+        Args:
+            shard, iteration: as they stand.
+            fails: whether a failure is yet to be seen to.
+        """
         if iteration.status != "running" or shard.epoch != self.message.epoch:
             shard.owner, shard.until = "", None
             self.state.save_shard(shard)
             return False
-        # After an error it is the error's handling that hands over.
-        goes_on = step.error is not None or not self.budget.is_used_up()
+        goes_on = fails or not self.budget.is_used_up()
         if iteration.wanted and not shard.drained:
             stealing.give_away(self, shard, iteration)
-        if step.error is None and not shard.drained and parking.park(shard, iteration):
+        if not fails and not shard.drained and parking.park(shard, iteration):
             return False
         if not goes_on:
             self.hand_over(shard, iteration)
@@ -193,7 +232,8 @@ class SliceRun:
         """Tell whether a shard whose range is done is to look for more, in the open transaction."""
         if shard.epoch != self.message.epoch:
             return False
-        return stealing.may_steal(self.get_source(iteration), iteration, shard)
+        source = self.get_source(iteration)
+        return isinstance(source, Source) and stealing.may_steal(source, iteration, shard)
 
     def end_shard(self, shard: ShardRecord, iteration: IterationRecord, *, finalizes: bool = False) -> None:
         """Note that a shard is done, and see to what follows, in the open transaction."""

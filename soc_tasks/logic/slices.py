@@ -33,6 +33,7 @@ def run_slice(
     budget: Budget,
     is_fatal: Callable[[Exception], bool],
     finalize: Finalize | None = None,
+    is_items: Callable[[Exception], bool] = lambda error: True,
 ) -> bool:
     """Run batches of a shard until the time is used up or nothing is left; or `finalize`, behind the same fence.
 
@@ -43,6 +44,7 @@ def run_slice(
         budget: when to hand over.
         is_fatal: tells exceptions of the view that end the shard.
         finalize: runs what comes after all shards, where it is a function.
+        is_items: tells exceptions of the view, others than fatal ones, that may be an entity's own (`on_error`).
 
     Returns:
         Whether it did anything; False for a delivery that is out of date.
@@ -55,6 +57,7 @@ def run_slice(
         Exception: what the view raised, where the slice made no progress.
     """
     run = (AtomicRun if plan.atomic else LeasedRun)(message, plan, process, budget, finalize)
+    run.is_items = lambda error: not is_fatal(error) and is_items(error)
     try:
         return run.run()
     except (ShardBusyError, EarlySliceError):

@@ -132,7 +132,7 @@ def give_away(run: SliceRun, shard: ShardRecord, iteration: IterationRecord) -> 
         thief = state.lock_free_shard(iteration.id, asking.index)
         if thief is None or not _asks(thief, shard):
             continue
-        source = run.get_source(iteration)
+        source = _get_source(run, iteration)
         if thief.start is not None and thief.end == shard.end and is_before(source, shard.cursor, thief.start):
             _move(thief, shard, thief.expected)
         else:
@@ -161,7 +161,7 @@ def _take(run: SliceRun, shard: ShardRecord, iteration: IterationRecord, part: P
             shard.wants = None
             return None
         if not victim.owner or not is_alive(victim.until, state.now()):
-            if not is_before(run.get_source(iteration), _place(victim), part.cut):
+            if not is_before(_get_source(run, iteration), _place(victim), part.cut):
                 shard.wants = None
                 return None
             # Whoever had the lease and is late must not move the cursor past the cut.
@@ -192,7 +192,7 @@ def _find_part(run: SliceRun) -> Part | None:
     iteration = run.state.get_iteration(run.message.iteration)
     if iteration is None:
         return None
-    source = run.get_source(iteration)
+    source = _get_source(run, iteration)
     if not isinstance(source.logic, ModelLogic):
         return None
     shards = {shard.index: shard for shard in run.state.list_shards(iteration.id)}
@@ -203,6 +203,13 @@ def _find_part(run: SliceRun) -> Part | None:
     if asked is not None and own.start is not None and _is_open(asked, own) and asked.end == own.end:
         return Part(asked.index, own.start, own.end, max(0, (own.expected or 0) - own.done - own.failed))
     return next(_find_cuts(source, _rank(source, iteration, list(shards.values()), own.index)), None)
+
+
+def _get_source(run: SliceRun, iteration: IterationRecord) -> Source:
+    """Return what is divided; the failed items of a retry, which has one shard, never are."""
+    source = run.get_source(iteration)
+    assert isinstance(source, Source)  # others are not asked for parts
+    return source
 
 
 def _find_cuts(source: Source, ranked: list[tuple[int, ShardRecord]]) -> Iterator[Part]:

@@ -44,6 +44,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="shardrow",
+            name="halved",
+            field=models.IntegerField(null=True),
+        ),
+        migrations.AddField(
+            model_name="shardrow",
             name="hold",
             field=models.TextField(blank=True),
         ),

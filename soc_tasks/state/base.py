@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from soc_tasks.meta import read_meta
+from soc_tasks.state.ledger import BaseLedger
 from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks")
@@ -46,6 +47,7 @@ class ShardRecord:
         attempts: failures since the last progress.
         done: entities done.
         failed: entities given up.
+        halved: entities that the batch at the cursor was cut down to, since it failed; None: it did not.
         rate: entities a second of late.
         batch_size: entities a batch of late, where it steers itself.
         expected: entities that will be done or given up when its range is, as counted when that was made; or None.
@@ -70,6 +72,7 @@ class ShardRecord:
     attempts: int = 0
     done: int = 0
     failed: int = 0
+    halved: int | None = None
     rate: float = 0.0
     batch_size: int | None = None
     expected: int | None = None
@@ -139,7 +142,7 @@ def _breathe_never() -> None:
     """Do nothing: writers of this state do not keep each other out."""
 
 
-class BaseState(ABC):
+class BaseState(BaseLedger, ABC):
     """Keeps what must survive."""
 
     #: The database alias that it lives on, or None outside Django's databases.

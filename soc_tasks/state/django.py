@@ -23,6 +23,7 @@ from soc_tasks.meta import read_meta
 from soc_tasks.models import DeadLetterRow, IterationRow, PayloadRow, ReceiptRow, ShardRow
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.breather import SqliteBreather
+from soc_tasks.state.django_ledger import DjangoLedger
 from soc_tasks.state.django_outbox import DjangoOutbox
 from soc_tasks.state.locks import is_lock_error
 from soc_tasks.state.rows import insert_or_ignore, read_task, spell_out, write_task
@@ -80,7 +81,7 @@ def _read_letter(row: DeadLetterRow) -> DeadLetter:
     )
 
 
-class DjangoState(DjangoOutbox, BaseState):
+class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
     """Keeps records in the tables of soc_tasks.models."""
 
     def __init__(self) -> None:

@@ -12,15 +12,15 @@ from typing import Any, overload
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostError
 
-from soc_tasks.errors import NotSupportedError
 from soc_tasks.logic.batches import is_logic
 from soc_tasks.logic.envelopes import CallEndedError
-from soc_tasks.logic.finalizing import call_finalize, check_finalize
+from soc_tasks.logic.finalizing import call_finalize, check_finalize, find_result, takes_result
 from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.full_logic import check_batch_size
 from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.runs import prepare_run, start_run
 from soc_tasks.logic.sharding import check_shard_count
+from soc_tasks.logic.skipping import check_on_error
 from soc_tasks.logic.tasks import MAX_DELAY
 from soc_tasks.logic.throttling import Throttle
 from soc_tasks.logic.urls import OPTIONS_ATTRIBUTE, ViewOptions, name_view
@@ -92,7 +92,13 @@ def task(
     RetryOptions(max_attempts=max_attempts)
 
     def decorate(view: View) -> View:
+        wants_result = callable(view) and takes_result(view)
+
         def handle(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponse:
+            if call.meta.result is not None and wants_result:
+                # It is the finalize of an iteration; what the URL says goes first.
+                kwargs = {"result": call.meta.result, **kwargs}
+
             def work() -> Outcome:
                 run_once(call.info, lambda: call_view(view, *args, **kwargs), atomic=atomic, using=using)
                 return responses.DONE
@@ -121,6 +127,7 @@ def iterative_task(  # the public signature
     access: Access = from_queue,
     using: str | None = None,
     throttle: Throttle | None = None,
+    error_budget: int | float | None = None,
 ) -> Any:
     """Make a view an iteration: it is called with one batch of entities after the other until none is left.
 
@@ -138,19 +145,22 @@ def iterative_task(  # the public signature
             another logic what it gives.
         shards: into how many parts the entities are divided, at most, that are worked off side by side.
         finalize: what follows once when all is done: the name of a URL pattern or a task view, which is started with
-            the original context, or a function, which gets of `context` and the captured URL arguments what it takes.
+            the original context, or a function, which gets of `context` and the captured URL arguments what it takes;
+            each gets the counts as `result`, an `IterationResult`, if it has a parameter of that name.
         atomic: whether each batch, its cursor and the next task commit in one transaction.
         time_limit: seconds that one delivery may use before it hands over to the next; None: `SLICE_SECONDS`.
-        on_error: must be "retry" in this release.
+        on_error: what becomes of a batch that fails. "retry": it is tried again. "skip": it is halved until one entity
+            stands alone, which is given up and kept in the ledger of failed items (`Iteration.failed_items`).
         access: who may start it; its slices accept the queue alone.
         using: alias that the entities are read from.
         throttle: asked between batches, at most once a second, without arguments; it returns None to go on, or a
             `Hold`, seconds, a timedelta or a reason to hold the iteration back.
+        error_budget: how many entities may be given up (an int), or what share of those worked off (a float below 1),
+            before the run ends as failed; None: any number.
 
     Raises:
         TypeError: the view is async or does not take `entities`.
         ValueError: an argument is out of range.
-        NotSupportedError: another `on_error`.
     """
     if callable(logic) and not is_logic(logic):
         return iterative_task()(logic)
@@ -158,8 +168,7 @@ def iterative_task(  # the public signature
         raise TypeError(
             f"logic must be a model, a queryset, a registered name or have getBatchOfData, not {logic!r:.100}."
         )
-    if on_error != "retry":
-        raise NotSupportedError('This release knows no on_error but "retry"; leave it out.')
+    check_on_error(on_error, error_budget)
     check_shard_count(shards)
     check_finalize(finalize)
     if throttle is not None and (not callable(throttle) or iscoroutinefunction(throttle)):
@@ -183,6 +192,8 @@ def iterative_task(  # the public signature
         time_limit=time_limit,
         shards=shards,
         finalize=finalize,
+        on_error=on_error,
+        error_budget=error_budget,
     )
 
     def decorate(view: View) -> View:
@@ -235,7 +246,8 @@ def _slice(
         call_view(view, *args, **kwargs, **extra)
 
     def finalize(context: dict[str, Any]) -> None:
-        call_finalize(plan.finalize, {**kwargs, "context": context})
+        assert call.meta.slice is not None  # a start has no finalize
+        call_finalize(plan.finalize, {**kwargs, "context": context}, find_result(call.meta.slice.iteration))
 
     return deliver(call, plan, make_budget(call, plan), process, finalize if plan.finalizes_itself else None)
 

@@ -10,6 +10,8 @@ from soc_tasks.errors import PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.budgets import Cut
 from soc_tasks.logic.envelopes import CallEndedError, open_sealed
+from soc_tasks.logic.failed_items import find_plan
+from soc_tasks.logic.finalizing import find_result
 from soc_tasks.logic.iteration_calls import FEW_ROWS, IterationCall, read_iteration
 from soc_tasks.logic.payloads import UnknownNameError
 from soc_tasks.logic.plans import Plan
@@ -69,8 +71,9 @@ def _slice(call: Call, message: SliceMessage) -> Outcome:
     if record is None:
         return responses.STALE
     try:
-        paged = record.total is None or record.total > FEW_ROWS
-        iteration = _open(payloads.loads(record.options["context"]), record.id, paged=paged)
+        origin, rows = find_plan(record)
+        paged = rows is None or rows > FEW_ROWS
+        iteration = _open(payloads.loads(record.options["context"]), origin, paged=paged)
     except CallEndedError:
         return responses.STALE
     budget = make_budget(call, iteration.plan)
@@ -78,7 +81,10 @@ def _slice(call: Call, message: SliceMessage) -> Outcome:
     def process(instances: list[Any], context: dict[str, Any]) -> Cut | None:
         return iteration.call_each(instances, budget)
 
-    return deliver(call, iteration.plan, budget, process, lambda context: iteration.call_finalize())
+    def finalize(context: dict[str, Any]) -> None:
+        iteration.call_finalize(find_result(record.id))
+
+    return deliver(call, iteration.plan, budget, process, finalize)
 
 
 def _view(request: HttpRequest) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from soc_tasks.errors import FatalTaskError, PayloadError
 from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.current import current_task
+from soc_tasks.logic.failed_items import find_plan
 from soc_tasks.logic.iteration_calls import FEW_ROWS
 from soc_tasks.logic.payloads import UnknownNameError
 from soc_tasks.logic.plans import Plan
@@ -20,7 +21,7 @@ from soc_tasks.state import get_state
 from soc_tasks.views import responses
 from soc_tasks.views.intake import Call
 from soc_tasks.views.responses import Outcome
-from soc_tasks.views.running import UnknownCallError
+from soc_tasks.views.running import RefusedError, UnknownCallError
 
 
 def find_selected(call: Call, plan: Plan) -> Plan:
@@ -33,13 +34,14 @@ def find_selected(call: Call, plan: Plan) -> Plan:
     """
     if not call.meta.selection:
         return plan
-    message, total = call.meta.slice, None
-    if message is not None and (record := get_state().get_iteration(message.iteration)) is not None:
-        total = record.total
+    message, total, start_id = call.meta.slice, None, call.meta.start_id
+    if message is not None:
+        record = get_state().get_iteration(message.iteration)
+        start_id, total = (message.iteration, None) if record is None else find_plan(record)
     # For a start as a whole: its rows are counted, and divided by one pass.
     paged = message is not None and (total is None or total > FEW_ROWS)
     try:
-        return narrow(plan, call.meta.start_id if message is None else message.iteration, paged=paged)
+        return narrow(plan, start_id, paged=paged)
     except UnknownNameError as error:
         raise UnknownCallError(f"The selection of the iteration is not known here: {error}") from error
     except PayloadError as error:
@@ -86,6 +88,13 @@ def deliver(call: Call, plan: Plan, budget: Budget, process: Process, finalize: 
     if (put := between.get()) is not None:
         process, finish = put(plan, budget, process), put(plan, budget, finish)
     ran = run_slice(
-        message, plan, process, budget, lambda error: responses.judge_error(error) is responses.DEAD, finish
+        message,
+        plan,
+        process,
+        budget,
+        lambda error: responses.judge_error(error) is responses.DEAD,
+        finish,
+        # An answer that is no 2xx asks for another attempt.
+        lambda error: not isinstance(error, RefusedError),
     )
     return responses.DONE if ran else responses.STALE

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 DEFAULTS = {
     "key_ranges_getter": None, "order_field": "pk", "_queue": "default", "_service": None, "_version": None,
     "_shards": 5, "_delete_marker": True, "_transactional": None, "_using": "default", "_atomic": False,
-    "_batch_size": None, "_throttle": None,
+    "_batch_size": None, "_throttle": None, "_on_error": "retry", "_error_budget": None,
 }  # fmt: skip
 
 
@@ -86,9 +86,6 @@ def test_options_by_name_and_the_functions_own():
         take("slow", _queue="slow")
     with pytest.raises(TypeError, match="no option _eta; it knows"):
         take(_eta=None)
-    for later in ({"_on_error": "skip"}, {"_error_budget": 5}):
-        with pytest.raises(NotSupportedError, match=next(iter(later))):
-            take(**later)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +99,11 @@ def test_options_by_name_and_the_functions_own():
         ({"_batch_size": 1001}, ValueError),
         ({"_throttle": 5}, TypeError),
         ({"_throttle": lambda: None}, PayloadError),
+        ({"_on_error": None}, TypeError),
+        ({"_on_error": "stop"}, ValueError),
+        ({"_error_budget": "5"}, TypeError),
+        ({"_error_budget": 5}, ValueError),
+        ({"_on_error": "skip", "_error_budget": 1.5}, ValueError),
         ({"_delete_marker": 1}, TypeError),
         ({"_atomic": None}, TypeError),
         ({"_using": "nowhere"}, ConfigurationError),

@@ -12,7 +12,6 @@ from soc_tasks import (
     FatalTaskError,
     Iteration,
     ModelLogic,
-    NotSupportedError,
     iterative_task,
     register_logic,
     startTask,
@@ -484,11 +483,6 @@ def test_a_logic_that_never_ends_is_stopped(task_queues):
         startTask(view)
         with pytest.raises(TaskFailedError, match="never end"):
             task_queues.process_task_queues()
-
-
-def test_what_this_release_lacks_is_said_at_decoration():
-    with pytest.raises(NotSupportedError, match="on_error"):
-        iterative_task(Entry, on_error="skip")
 
 
 def test_a_run_that_begins_in_the_middle_knows_no_total(task_queues, entries, seen):

@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--batches", type=int, help="end after so many batches")
     group.add_argument("--seconds", type=float, help=f"end after so many seconds of work (default: {SECONDS:g})")
     group.add_argument("--all", action="store_true", help="try all rows")
-    group.add_argument("--json", action="store_true", help="print the report as JSON")
+    group.add_argument("--json", action="store_true", help="print the report as JSON; failed items, too, one a line")
     group.add_argument("--yes", action="store_true", help="do not ask whether the view's other effects are harmless")
 
 

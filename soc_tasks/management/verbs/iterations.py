@@ -1,17 +1,20 @@
-"""`tasks iterations`: list and steer them, one by one; try one dry (dry_runs.py)."""
+"""`tasks iterations`: list and steer them, one by one; their failed items; try one dry (dry_runs.py)."""
 
 from __future__ import annotations
 
+import dataclasses
 from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
+import simplejson
 from django.core.management.base import BaseCommand, CommandError
 
+from soc_tasks.errors import SocTasksError
 from soc_tasks.logic.iterations import Iteration
 from soc_tasks.management.verbs import dry_runs
 
-help = "List iterations; pause, resume or cancel one; set how many of its shards work at a time; try one dry."
+help = "List iterations; pause, resume or cancel one; its shards at a time; its failed items; try one dry."
 
 #: The status that each action leads to.
 REACHED = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
@@ -22,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "action",
         nargs="?",
-        choices=["list", "pause", "resume", "cancel", "concurrency"],
+        choices=["list", "pause", "resume", "cancel", "concurrency", "failed", "retry-failed"],
         default="list",
         help="default: list",
     )
@@ -31,9 +34,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="*",
         help="iterations by id, or the last characters of one; for concurrency, one, and then a number, or 'all'",
     )
-    parser.add_argument(
-        "--limit", type=int, help="list the newest so many (default: 20); end a dry run after so many rows"
-    )
+    parser.add_argument("--limit", type=int, help="list so many (default: 20); end a dry run after so many rows")
+    parser.add_argument("--item", type=int, action="append", help="retry-failed: only this item; may be repeated")
+    parser.add_argument("--full", action="store_true", help="failed: with tracebacks")
     dry_runs.add_arguments(parser)
 
 
@@ -64,6 +67,12 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         return
     for prefix in options["ids"]:
         iteration = find(prefix)
+        if action == "failed":
+            list_failed(command, iteration, options)
+            continue
+        if action == "retry-failed":
+            retry_failed(command, iteration, options["item"])
+            continue
         getattr(iteration, action)()
         if iteration.status != REACHED[action]:
             raise CommandError(f"Iteration {iteration.id} is {iteration.status}; `{action}` has no effect on it.")
@@ -85,6 +94,40 @@ def set_concurrency(part: str, *limits: str) -> Iteration:
     if iteration.set_concurrency(wanted).concurrency != wanted:
         raise CommandError(f"Iteration {iteration.id} is {iteration.status}; `concurrency` has no effect on it.")
     return iteration
+
+
+def list_failed(command: BaseCommand, iteration: Iteration, options: dict[str, Any]) -> None:
+    """List the failed items of an iteration."""
+    items = iteration.failed_items(limit=100 if options["limit"] is None else options["limit"])
+    for item in items:
+        if options["json"]:
+            command.stdout.write(simplejson.dumps(dataclasses.asdict(item), default=str))
+            continue
+        tries = "" if item.attempts == 1 else f"given up {item.attempts} times  "
+        error = " ".join(f"{item.error_type}: {item.error}".split())
+        command.stdout.write(f"{item.id}  {item.entity}  {tries}{error}")
+        if options["full"]:
+            command.stdout.write(item.traceback)
+    if options["json"]:
+        return
+    number = iteration.count_failed_items()
+    if not number:
+        command.stdout.write("no failed items")
+    elif number > len(items):
+        command.stdout.write(f"… and {number - len(items):,} more; --limit {number} lists all")
+
+
+def retry_failed(command: BaseCommand, iteration: Iteration, items: list[int] | None) -> None:
+    """Try failed items of an iteration again.
+
+    Raises:
+        CommandError: they cannot be.
+    """
+    try:
+        retry = iteration.retry_failed(items)
+    except (LookupError, SocTasksError) as error:
+        raise CommandError(str(error)) from error
+    command.stdout.write("no failed items" if retry is None else describe(retry))
 
 
 def find(part: str) -> Iteration:
@@ -111,10 +154,11 @@ def describe(iteration: Iteration) -> str:
         iteration.id,
         f"{iteration.status:<9}",
         f"{iteration.done:,} of {total}",
+        f"{iteration.failed:,} failed" if iteration.failed else "",
         f"{iteration.rate:,.0f}/s",
         f"left {format_time(left)}" if left is not None else "",
         describe_parked(iteration),
-        iteration.name,
+        iteration.name + (f" (retry of {iteration.retries})" if iteration.retries else ""),
         describe_trouble(iteration),
     ]
     return "  ".join(part for part in parts if part)

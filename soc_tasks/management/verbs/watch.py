@@ -91,12 +91,12 @@ class Watch:
             pad_edge=False,
         )
         for iteration in self._shown:
-            total = iteration.total
+            total, worked = iteration.total, iteration.done + iteration.failed
             table.add_row(
                 iteration.id[-SHOWN:],
                 iteration.name.rsplit(".", 1)[-1],
                 iteration.status,
-                ProgressBar(total=total or None, completed=iteration.done, width=20) if total else "",
+                ProgressBar(total=total or None, completed=worked, width=20) if total else "",
                 f"{iteration.done:,}/{'?' if total is None else f'{total:,}'}",
                 f"{iteration.rate:,.0f}/s",
                 _write_left(iteration),
