@@ -5,6 +5,7 @@ Nothing of google's is imported to write them, as whoever has one has its module
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -218,11 +219,13 @@ class LazyClient:
         """Return what only a real client has."""
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(_get_client(self.project, self.namespace, self.database), name)
+        place = os.getpid(), os.environ.get("DATASTORE_EMULATOR_HOST")
+        return getattr(_get_client(place, self.project, self.namespace, self.database), name)
 
 
 @lru_cache(maxsize=32)
-def _get_client(project: str | None, namespace: str | None, database: str | None) -> Any:
+def _get_client(place: tuple[int, str | None], project: str | None, namespace: str | None, database: str | None) -> Any:
+    """Return the client of a process and an emulator: no channel outlives a fork."""
     from google.cloud.datastore import Client
 
     return Client(project=project, namespace=namespace, database=database)

@@ -106,7 +106,7 @@ def test_a_query_is_run_where_it_arrives(monkeypatch):
             list(original.fetch(limit=3))
         finally:
             assert datastore_values._get_client.cache_info().misses == 1
-            datastore_values._get_client(project="p", namespace="n", database="d").close()
+            query._client.close()
             datastore_values._get_client.cache_clear()
     assert len(service.queries) == 4
     assert all(request == service.queries[3] for request in service.queries)
@@ -114,6 +114,7 @@ def test_a_query_is_run_where_it_arrives(monkeypatch):
 
 
 def test_what_is_asked_of_a_client_by_no_name_of_its_own_makes_none():
+    datastore_values._get_client.cache_clear()
     client = datastore_values.LazyClient("p", None, None)
     assert not hasattr(client, "__array__")
     assert datastore_values._get_client.cache_info().currsize == 0
