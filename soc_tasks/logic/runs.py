@@ -67,14 +67,11 @@ def start_run(
     state = get_state()
     try:
         with state.atomic():
-            if not state.create_iteration(record, shards):
-                return False
-            _submit([_make_slice(record, shard) for shard in shards])
+            return begin_run(record, shards)
     except Exception as error:
         if is_lock_error(error):
             raise BusyError(str(error)) from error
         raise
-    return True
 
 
 def prepare_run(

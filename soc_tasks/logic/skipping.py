@@ -106,13 +106,14 @@ class Failure:
 
     Args:
         step: what was tried.
-        cursor: where the shard stood then.
+        cursor, end: where the shard stood then, and its end.
         error: what was raised, or None as yet.
         culprit: which entity raised it, where that is known.
     """
 
     step: Step
     cursor: str | None
+    end: str | None
     error: Exception | None = None
     culprit: int | None = None
 
@@ -130,9 +131,9 @@ class Skipper:
         #: Of so many entities from the cursor on one is known to fail.
         self.window = 0
 
-    def note_try(self, step: Step, cursor: str | None) -> None:
+    def note_try(self, step: Step, shard: ShardRecord) -> None:
         """Remember what is about to be tried."""
-        self.last = Failure(step, cursor)
+        self.last = Failure(step, shard.cursor, shard.end)
 
     def note_failure(self, error: Exception, culprit: int | None = None) -> None:
         """Remember how it failed."""
@@ -184,8 +185,8 @@ class Skipper:
         assert run.source is not None
         entities = last.step.entities
         culprit = 0 if len(entities) == 1 else last.culprit
-        if run.plan.atomic and shard.cursor != last.cursor:
-            # A copy of this delivery came in between.
+        if shard.end != last.end or (run.plan.atomic and shard.cursor != last.cursor):
+            # A copy of this delivery came in between, or another shard has taken a part over.
             return run.go_on(shard, iteration)
         if culprit is None or (run.plan.atomic and culprit):
             # What is before a known culprit is done first, then that is the first.

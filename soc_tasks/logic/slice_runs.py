@@ -136,7 +136,7 @@ class SliceRun:
         cut: Cut | None = None
         context = payloads.loads(shard.context)
         self.failure = None
-        self.skipper.note_try(step, shard.cursor)
+        self.skipper.note_try(step, shard)
         try:
             if not step.finalizes:
                 cut = self.process(step.entities, context)
@@ -209,7 +209,8 @@ class SliceRun:
             self.state.save_shard(shard)
             return False
         goes_on = fails or not self.budget.is_used_up()
-        if iteration.wanted and not shard.drained:
+        # Where one entity has yet to be given up, what is behind it is known by the end that was.
+        if iteration.wanted and not shard.drained and not fails:
             stealing.give_away(self, shard, iteration)
         if not fails and not shard.drained and parking.park(shard, iteration):
             return False

@@ -81,7 +81,8 @@ def run_child(view, point=None, *, commits_only=False):
 
 def examine(view):
     """Return what is wrong, and how many rows were doubled."""
-    from soc_tasks.models import OutboxRow, ReceiptRow
+    from soc_tasks import Iteration
+    from soc_tasks.models import FailedItemRow, OutboxRow, ReceiptRow
     from soc_tasks.state import get_state
     from tests.chaos import tables
     from tests.chaos.models import Effect
@@ -92,10 +93,13 @@ def examine(view):
         "effects": sorted(Effect.objects.values_list("number", flat=True)),
         "receipts": ReceiptRow.objects.count(),
         "outbox": sum(OutboxRow.objects.using(alias).count() for alias in get_state().outbox_aliases()),
+        "failed": sum(iteration.failed for iteration in Iteration.all()),
+        "ledger": FailedItemRow.objects.count(),
     }
+    failing = int(view.startswith("skip"))
     expected = {
-        "status": "succeeded", "unfinished": 0, "done": ROWS, "lost": 0, "ends": 1, "left": 0, "letters": 0,
-        "effects": [2, 3], "receipts": 2, "outbox": 0,
+        "status": "succeeded", "unfinished": 0, "done": ROWS - failing, "lost": failing, "ends": 1, "left": 0,
+        "letters": 0, "effects": [2, 3], "receipts": 2, "outbox": 0, "failed": failing, "ledger": failing,
     }  # fmt: skip
     return {name: value for name, value in found.items() if value != expected[name]}, doubled
 
@@ -121,7 +125,7 @@ def check(view, crashes, commits_only):
     wrong, doubled = examine(view)
     if end.status:
         wrong["end"] = end.status
-    if doubled > (0 if view == "step-atomic" else died * SMALL_BATCH):
+    if doubled > (0 if view.endswith("atomic") else died * SMALL_BATCH):
         wrong["doubled"] = doubled
     return f"{crashes} {names}: {wrong}" if wrong else "", doubled, died
 

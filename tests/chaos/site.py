@@ -101,6 +101,23 @@ def lopsided(queryset, shard_count):
     return list(itertools.pairwise(bounds))
 
 
+def _count_others(entities):
+    """Fail for one of five rows that follow each other, before anything of its batch is counted."""
+    if any(row.pk % 5 == 3 for row in entities):
+        raise ArithmeticError
+    _count(entities)
+
+
+@iterative_task(Row, TOMORROW, atomic=True, batch_size=SMALL_BATCH, time_limit=1e-6, on_error="skip")
+def skip_atomic(request, entities):
+    _count_others(entities)
+
+
+@iterative_task(Row, TOMORROW, batch_size=SMALL_BATCH, time_limit=1e-6, on_error="skip")
+def skip_leased(request, entities):
+    _count_others(entities)
+
+
 @task(atomic=True, max_attempts=-1)
 def leave_effect(request):
     Effect.objects.create(number=request.task.context["number"])
@@ -148,6 +165,8 @@ urlpatterns = [
     path("shards-atomic/", shards_atomic, name="shards-atomic"),
     path("shards-leased/", shards_leased, name="shards-leased"),
     path("end/", end, name="end"),
+    path("skip-atomic/", skip_atomic, name="skip-atomic"),
+    path("skip-leased/", skip_leased, name="skip-leased"),
     path("effect/", leave_effect, name="effect"),
     path("stumble/", stumble, name="stumble"),
     path("hold/", hold, name="hold"),

@@ -42,6 +42,20 @@ def test_a_sample_of_points_of_leased_batches(chaos_site, note_figure):
     check(note_figure, chaos_site, SHORT, view="step-leased", sample=3, seed=13)
 
 
+@pytest.mark.parametrize("view", ["skip-atomic", "skip-leased"])
+@on_every_database
+def test_a_sample_of_points_where_an_item_is_given_up(chaos_site, note_figure, view):
+    """It is in the ledger exactly if the cursor is behind it, and once."""
+    check(note_figure, chaos_site, SHORT, view=view, sample=6, seed=15)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("view", ["skip-atomic", "skip-leased"])
+@on_every_database
+def test_all_points_where_an_item_is_given_up(chaos_site, note_figure, view):
+    check(note_figure, chaos_site, LONG, view=view)
+
+
 @pytest.mark.long
 @on_every_database
 def test_all_points(chaos_site, note_figure):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from io import StringIO
@@ -19,6 +20,8 @@ from soc_tasks.testing import TaskFailedBehaviour
 from tests import site
 from tests.specimen import functions
 from tests.specimen.models import Row
+from tests.views.calls import route
+from tests.views.failing import View
 
 # The relay looks at the outboxes of all of them.
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -167,6 +170,35 @@ def test_watch_shows_what_is_parked(iteration):
     iteration.set_concurrency(2)
     ShardRow.objects.update(status="parked")
     assert f"{iteration.id[-8:]} at most 2 of 1 shards at a time, 1 parked" in tasks("watch", "--once")
+
+
+def test_failed_items_are_listed_and_tried_again(task_queues):
+    rows = Row.objects.bulk_create(Row() for _ in range(20))
+    view = View(rows[3:6], ValueError("on\npurpose"))
+    iteration = view.run(task_queues)
+    assert "17 of 20  3 failed" in tasks("iterations")
+    lines = tasks("iterations", "failed", iteration.id[-8:]).splitlines()
+    assert [line.split("  ")[1:] for line in lines] == [
+        [f"specimen.Row {row.pk}", "ValueError: on purpose"] for row in rows[3:6]
+    ]
+    assert "and 2 more; --limit 3" in tasks("iterations", "failed", iteration.id, "--limit", "1")
+    assert "Traceback" in tasks("iterations", "failed", iteration.id, "--full")
+    [first, *_] = [json.loads(line) for line in tasks("iterations", "failed", iteration.id, "--json").splitlines()]
+    assert (first["entity"], first["error"], first["attempts"]) == (f"specimen.Row {rows[3].pk}", "on\npurpose", 1)
+    view.bad.remove(rows[3].pk)
+    with route(view.view):
+        assert "0 of 1  0/s" in tasks("iterations", "retry-failed", iteration.id, "--item", str(first["id"]))
+        task_queues.process_task_queues()
+        with pytest.raises(CommandError, match="not all of these"):
+            tasks("iterations", "retry-failed", iteration.id, "--item", str(first["id"]))
+        assert f"(retry of {iteration.id})" in tasks("iterations", "retry-failed", iteration.id)
+        task_queues.process_task_queues()
+        assert "given up 2 times" in tasks("iterations", "failed", iteration.id)
+        view.bad.clear()
+        tasks("iterations", "retry-failed", iteration.id)
+        task_queues.process_task_queues()
+    assert tasks("iterations", "failed", iteration.id) == "no failed items\n"
+    assert tasks("iterations", "retry-failed", iteration.id) == "no failed items\n"
 
 
 @pytest.mark.requires("rich")

@@ -1,0 +1,114 @@
+"""The ledger of failed items: what is kept of them, in what order, and for how long."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from django.db import transaction
+
+from soc_tasks.models import IterationRow
+from soc_tasks.state import get_state
+from soc_tasks.state.base import IterationRecord, ShardRecord
+from soc_tasks.values import FailedItem
+
+pytestmark = pytest.mark.django_db
+
+RUN, OTHER = "0123456789abcdef" * 2, "f" * 32
+
+
+def make_item(number=1, iteration=RUN, **more):
+    return FailedItem(
+        **{
+            "iteration": iteration,
+            "shard": 1,
+            "key": f"[{number}]",
+            "entity": f"app.Model {number}",
+            "error_type": "ValueError",
+            "error": "why",
+            "traceback": "a\nb",
+            **more,
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def runs():
+    for run in (RUN, OTHER):
+        shards = [ShardRecord(iteration=run, index=index, done=10 * index, failed=index) for index in range(3)]
+        get_state().create_iteration(IterationRecord(id=run, name="run", unfinished=3), shards)
+
+
+def test_items_are_listed_in_the_order_in_which_they_came():
+    state = get_state()
+    for number in range(5):
+        state.add_failed_item(make_item(number))
+        state.add_failed_item(make_item(number, OTHER))
+    found = state.list_failed_items(RUN)
+    assert [dataclasses.replace(item, id=0, created=None) for item in found] == [make_item(n) for n in range(5)]
+    assert all(item.created is not None and item.id for item in found)
+    assert state.list_failed_items(RUN, limit=2) == found[:2]
+    assert state.list_failed_items(RUN, since=found[2].id) == found[2:]
+    ids = [found[1].id, found[3].id]
+    assert state.list_failed_items(RUN, ids=ids) == [found[1], found[3]]
+    # Not those of another run.
+    assert state.list_failed_items(OTHER, ids=ids) == []
+    assert state.count_failed_items(RUN) == (5, found[4].id)
+    assert state.count_failed_items(RUN, ids=ids) == (2, found[3].id)
+    assert state.count_failed_items(RUN, ids=[]) == state.count_failed_items("e" * 32) == (0, 0)
+
+
+def test_items_are_dropped_once():
+    state = get_state()
+    for number in range(3):
+        state.add_failed_item(make_item(number))
+    first, second, third = state.list_failed_items(RUN)
+    assert state.drop_failed_items([first.id, third.id]) == 2
+    assert state.drop_failed_items([first.id, second.id]) == 1
+    assert state.drop_failed_items([]) == 0
+    assert state.list_failed_items(RUN) == []
+
+
+def test_a_new_error_is_written():
+    state = get_state()
+    state.add_failed_item(make_item())
+    [item] = state.list_failed_items(RUN)
+    again = dataclasses.replace(item, error_type="KeyError", error="new", traceback="c", attempts=2)
+    # The rest does not change.
+    state.save_failed_item(dataclasses.replace(again, key="x", entity="x"))
+    assert state.list_failed_items(RUN) == [again]
+    state.save_failed_item(dataclasses.replace(again, id=item.id + 1))
+    assert state.list_failed_items(RUN) == [again]
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "ü" * 10_000])
+def test_whatever_an_error_says_can_be_kept(text):
+    state = get_state()
+    state.add_failed_item(make_item(entity=text, error_type=text, error=text, traceback=text))
+    [item] = state.list_failed_items(RUN)
+    assert item.error.isprintable()
+    assert item.error.startswith(item.entity[:3])
+    assert len(item.entity) <= 255
+
+
+def test_the_shards_are_summed_up():
+    state = get_state()
+    assert state.sum_shards(RUN) == (30, 3)
+    assert state.sum_shards("e" * 32) == (0, 0)
+
+
+def test_an_item_is_there_if_its_transaction_commits():
+    state = get_state()
+    with state.atomic():
+        state.add_failed_item(make_item())
+        transaction.set_rollback(True)
+    assert state.count_failed_items(RUN) == (0, 0)
+
+
+def test_they_go_with_their_iteration():
+    state = get_state()
+    state.add_failed_item(make_item())
+    state.add_failed_item(make_item(iteration=OTHER))
+    IterationRow.objects.filter(pk=RUN).delete()
+    assert state.list_failed_items(RUN) == []
+    assert len(state.list_failed_items(OTHER)) == 1
