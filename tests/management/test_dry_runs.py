@@ -7,6 +7,7 @@ import re
 from datetime import date, time, timedelta
 from io import StringIO
 
+import django
 import pytest
 from django.apps import apps
 from django.core import mail
@@ -31,6 +32,13 @@ def entries():
         Entry(code=f"e{i:03}", title="", count=i, day=date(2026, 1, 1), slot=time(1), span=timedelta(1), flag=False)
         for i in range(35)
     )
+
+
+@pytest.fixture
+def mailer(settings):
+    """Have mail set up as this release of Django wants it."""
+    if django.VERSION >= (6, 1):
+        settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +140,7 @@ def test_what_the_view_is_handed_is_what_it_would_be_handed(unchanged):
     assert len(site.calls) == 4
 
 
-def test_mails_tasks_and_hooks_are_held_back(task_queues, unchanged):
+def test_mails_tasks_and_hooks_are_held_back(mailer, task_queues, unchanged):
     def act(request, entities, context):
         for entity in entities:
             mail.send_mail("Hello", "…", "a@example.org", [f"{entity.pk}@example.org", "b@example.org"])
@@ -360,7 +368,7 @@ def test_progress_is_told_after_each_batch():
     assert seen == [(10, 1), (20, 2), (30, 3), (35, 4)]
 
 
-def test_what_was_in_place_before_is_in_place_again():
+def test_what_was_in_place_before_is_in_place_again(mailer):
     before = mail.outbox
     with mails_held_back() as held:
         mail.send_mail("a", "b", "c@example.org", ["d@example.org"])
