@@ -90,8 +90,15 @@ bench: setup bench-peers ## Measure against peers, side by side
 	@$(PY) -m benchmarks.cloud $(ARGS)
 	@$(PY) -m benchmarks.deferred $(ARGS)
 	@$(PY) -m benchmarks.datastore
+	@$(PY) -m benchmarks.iterations $(ARGS)
 
-bench-peers: .venv-peers/.installed .venv-emulator/.installed ## Install peers into environments of their own (Celery wants redis-server)
+bench-peers: .venv-peers/.installed .venv-emulator/.installed .venv-maintenance/.installed ## Install peers into environments of their own (Celery wants redis-server)
+
+# It needs a later Python than the others.
+.venv-maintenance/.installed: benchmarks/maintenance.txt
+	@python=$$(.ci/find-python 3.13) || { echo "django-maintenance-tasks is left out: it needs Python 3.13"; exit 0; }; \
+	  echo "setting up .venv-maintenance (once)"; test -x .venv-maintenance/bin/python || "$$python" -m venv .venv-maintenance; \
+	  .venv-maintenance/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
 .venv-%/.installed: benchmarks/%.txt
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*

@@ -9,3 +9,9 @@ class Row(models.Model):
     """A row."""
 
     value = models.IntegerField(default=0)
+
+
+class Marker(models.Model):
+    """Counts shards that are done, as djangae's marker does."""
+
+    done = models.IntegerField(default=0)

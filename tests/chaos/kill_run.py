@@ -13,14 +13,29 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import django
 
 WORKERS = 2
 #: Seconds from ready to the kill.
 SHORTEST, LONGEST = 0.2, 0.5
+#: Seconds of processor time that it has at least, unless it does not use them for so long: a task whose process dies
+#: three times before it has moved is a poison task, and on a busy machine each would be.
+LEAST_WORK, LONGEST_WAIT = 0.1, 10.0
 #: Seconds after which what is left is told.
 PATIENCE = 60.0
+
+
+def read_processor_time(pid):
+    """Return the seconds of a process on a processor so far."""
+    path = Path(f"/proc/{pid}/stat")
+    if not path.exists():
+        # Not on Linux: no chance that can be told.
+        return 0.0
+    # Behind the name, which may hold anything: user time and system time are numbers 14 and 15 of all.
+    fields = path.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def work(tell):
@@ -34,10 +49,11 @@ def work(tell):
 class Victim:
     """A place for a process; it is replaced when it was killed."""
 
-    def __init__(self, seed, work, life):
+    def __init__(self, seed, work, life, least_work):
         self._random = random.Random(seed)
         self._work = work
         self._life = life
+        self._least_work = least_work
         self.kills = -1
         self.replace()
 
@@ -50,7 +66,20 @@ class Victim:
 
     def note_ready(self):
         assert os.read(self.child.reader, 100), "a process ended by itself"
-        self.kill_at = time.monotonic() + self._random.uniform(*self._life)
+        now = time.monotonic()
+        self.kill_at = now + self._random.uniform(*self._life)
+        self._longest = now + LONGEST_WAIT
+        self._worked = read_processor_time(self.child.pid)
+
+    def is_due(self):
+        """Tell whether it is to be killed now: it must have had a chance to work, however busy the machine is."""
+        now = time.monotonic()
+        if now < self.kill_at:
+            return False
+        if now < self._longest and read_processor_time(self.child.pid) - self._worked < self._least_work:
+            self.kill_at = now + 0.05
+            return False
+        return True
 
     def kill(self):
         self.child.kill(signal.SIGKILL)
@@ -74,12 +103,12 @@ def watch(iteration, seconds):
             continue
 
 
-def kill_until_over(iteration, seed, seconds, *works, life=(SHORTEST, LONGEST)):
+def kill_until_over(iteration, seed, seconds, *works, life=(SHORTEST, LONGEST), least_work=LEAST_WORK):
     """Kill processes that do `works` until the iteration has ended; return how many of each were."""
     from tests.chaos.forks import Child
 
     watcher = Child(lambda tell: watch(iteration, seconds))
-    victims = [Victim(f"{seed}-{number}", each, life) for number, each in enumerate(works)]
+    victims = [Victim(f"{seed}-{number}", each, life, least_work) for number, each in enumerate(works)]
     while True:
         waiting = {victim.child.reader: victim for victim in victims if victim.kill_at == float("inf")}
         timeout = max(0.0, min(victim.kill_at for victim in victims) - time.monotonic())
@@ -89,7 +118,7 @@ def kill_until_over(iteration, seed, seconds, *works, life=(SHORTEST, LONGEST)):
         for reader in ready:
             waiting[reader].note_ready()
         for victim in victims:
-            if victim.kill_at <= time.monotonic():
+            if victim.is_due():
                 victim.kill()
                 victim.replace()
     for victim in victims:

@@ -6,6 +6,7 @@ On the embedded engine two workers are killed; beside `tasks serve` two processe
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,8 @@ import django
 #: Seconds from ready to the kill: of a worker, whose shards wait for each other; and of a process of the site, which
 #: must connect to the server before it can answer.
 WORKER_LIFE, SITE_LIFE = (0.4, 1.0), (1.0, 2.5)
+#: Seconds of processor time that it has meanwhile.
+LEAST_WORK = 0.3
 
 
 def start(name, atomic):
@@ -52,6 +55,7 @@ def drain(tell, served):
     from tests.chaos.kill_run import PATIENCE
     from tests.chaos.served import count_tasks
 
+    signal.alarm(0)
     pause, end = threading.Event(), time.monotonic() + PATIENCE
     while True:
         if served is None:
@@ -95,7 +99,7 @@ def main(served, *, name, atomic, rows, seed, seconds):
     clock = time.monotonic()
     works = [kill_run.work] * 2 if served is None else [served.site, served.site, served.relay]
     life = WORKER_LIFE if served is None else SITE_LIFE
-    kills = kill_run.kill_until_over(begun.told.strip(), seed, seconds, *works, life=life)
+    kills = kill_run.kill_until_over(begun.told.strip(), seed, seconds, *works, life=life, least_work=LEAST_WORK)
     took = round(time.monotonic() - clock, 1)
     keeper = None
     if served is not None:
@@ -103,9 +107,10 @@ def main(served, *, name, atomic, rows, seed, seconds):
         keeper = Child(served.site)
     try:
         drained = Child(lambda tell: drain(tell, served)).wait()
+        assert drained.status == 0, "what was left could not be run"
     finally:
         if keeper is not None:
-            keeper.kill(9)
+            keeper.kill(signal.SIGKILL)
             keeper.wait()
     return {"kills": sum(kills[:2]), "seconds": took, **json.loads(drained.told)}
 

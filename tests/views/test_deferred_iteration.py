@@ -87,6 +87,16 @@ def test_positional_arguments_reach_both_functions(task_queues, rows):
     assert iterating.ends == [(None, ("hello",), {})]
 
 
+def test_functions_without_a_name_of_their_own(task_queues, rows):
+    """In djangae a partial was refused, for want of a name."""
+    call = functools.partial(callback, word="hello")
+    defer_iteration_with_finalize(Row.objects.all(), call, functools.partial(finalize, "end"))
+    task_queues.process_task_queues()
+    assert visited() == keys(rows)
+    assert iterating.visits[0][3] == {"word": "hello"}
+    assert iterating.ends == [(None, ("end",), {})]
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("atomic", [False, True])
 def test_an_empty_table_is_finalized(task_queues, number, atomic):

@@ -1,0 +1,1 @@
+"""Iterations beside other ways to go over rows."""

@@ -1,0 +1,220 @@
+"""`python -m benchmarks.iterations`: rows a second beside other ways to go over rows, and the cost of batches.
+
+Each round measures every contender once, one after the other, each in a process and a database of its own; medians are
+printed, with ratios of the same round. django-maintenance-tasks lives in its own environment (`make bench-peers`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.iterations.plot import plot
+from benchmarks.iterations.work import ROWS
+
+ROOT = Path(__file__).resolve().parents[2]
+PEER = ROOT / ".venv-maintenance" / "bin" / "python"
+PEER_APPS = "django.contrib.contenttypes django.contrib.auth maintenance_tasks benchmarks"
+#: Rows of the series.
+SIZES = (10_000, 100_000, 1_000_000)
+
+
+class Contender(NamedTuple):
+    """Who goes over rows, and in how many shards."""
+
+    name: str
+    shards: int = 1
+
+    @property
+    def title(self) -> str:
+        """Return how it stands in the table."""
+        return f"{TITLES[self.name]}{f', {self.shards} shards' if self.shards > 1 else ''}"
+
+
+TITLES = {
+    "bare": "bare loop, autocommit",
+    "transactions": "bare loop, a transaction for each batch",
+    "leased": "@iterative_task",
+    "atomic": "@iterative_task(atomic=True)",
+    "deferred": "defer_iteration_with_finalize",
+    "deferred-atomic": "the same, _atomic=True",
+    "djangae": "djangae's shape",
+    "melange": "Melange's shape",
+    "maintenance": "django-maintenance-tasks",
+}
+ALL = [Contender(name) for name in TITLES]
+CONTENDERS = {
+    "nothing": ALL,
+    "update": [*ALL, Contender("atomic", 8)],
+    "wait": [
+        Contender("bare"),
+        *(Contender("leased", shards) for shards in (1, 4, 8)),
+        *(Contender("deferred", shards) for shards in (1, 8)),
+        *(Contender("djangae", shards) for shards in (1, 4, 8)),
+        Contender("melange"),
+        Contender("maintenance"),
+    ],
+}
+
+Entry = dict[str, Any]
+Rates = dict[Contender, float]
+
+
+@contextmanager
+def databases(vendor: str) -> Iterator[Callable[[], Entry]]:
+    """Give a function that returns the entry of a new database."""
+    if vendor == "postgresql":
+        from tests.servers import PostgresServer
+
+        server = PostgresServer()
+        try:
+            yield lambda: server.options(server.create_database())
+        finally:
+            server.end()
+        return
+    with tempfile.TemporaryDirectory(prefix="soc_tasks_bench_") as folder:
+        numbers = iter(range(1_000_000))
+
+        def make() -> Entry:
+            return {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": str(Path(folder) / f"{next(numbers)}.sqlite3"),
+                "OPTIONS": {
+                    "transaction_mode": "IMMEDIATE",
+                    "timeout": 20,
+                    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+                },
+            }
+
+        yield make
+
+
+def measure(contender: Contender, kind: str, rows: int, entry: Entry) -> Entry | None:
+    """Return what a contender prints, or None where it cannot be measured here."""
+    peer = contender.name == "maintenance"
+    if peer and not PEER.exists():
+        return None
+    environment = {
+        **os.environ,
+        "SOC_TASKS_BENCH_OPTIONS": json.dumps(entry),
+        "SOC_TASKS_BENCH_WORK": kind,
+        "SOC_TASKS_BENCH_SHARDS": str(contender.shards),
+    }
+    if peer:
+        environment["SOC_TASKS_BENCH_APPS"] = PEER_APPS
+    command = [str(PEER) if peer else sys.executable, "-W", "ignore", "-m", "benchmarks.iterations.contender"]
+    done = subprocess.run(
+        [*command, contender.name, str(rows)], cwd=ROOT, env=environment, check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        print(f"{contender}: {done.stderr.strip()[-2000:]}", file=sys.stderr)
+        return None
+    found: Entry = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def take_rounds(rounds: int, kind: str, rows: int, make: Callable[[], Entry], wanted: list[str]) -> list[Rates]:
+    """Measure everybody in each round."""
+    taken: list[Rates] = []
+    for number in range(rounds):
+        print(f"{kind}: round {number + 1} of {rounds}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+        taken.append({})
+        for contender in CONTENDERS[kind]:
+            found = measure(contender, kind, rows, make()) if not wanted or contender.name in wanted else None
+            if found is not None:
+                taken[-1][contender] = found["rate"]
+    return taken
+
+
+def show(kind: str, rows: int, rounds: list[Rates]) -> None:
+    """Print a table as it stands in the documents."""
+    bare = Contender("bare")
+    print(f"\n{kind}: {rows:,} rows\n\n| | rows/s | of the bare loop |\n|---|---|---|")
+    for contender in CONTENDERS[kind]:
+        rates = [each[contender] for each in rounds if contender in each]
+        if not rates:
+            print(f"| {contender.title} | left out | |")
+            continue
+        ratios = [each[contender] / each[bare] for each in rounds if contender in each and bare in each]
+        ratio = f"{statistics.median(ratios):.2f} x" if ratios else ""
+        print(
+            f"| {contender.title} | {statistics.median(rates):,.0f} [{min(rates):,.0f} - {max(rates):,.0f}] | {ratio} |"
+        )
+    for one, other, why in AIMS.get(kind, ()):
+        both = [each[one] / each[other] for each in rounds if one in each and other in each]
+        if both:
+            print(f"{why}: {statistics.median(both):.2f} x [{min(both):.2f} - {max(both):.2f}]")
+
+
+AIMS = {
+    "nothing": [(Contender("atomic"), Contender("bare"), "durable checkpoints to the bare loop, aim 0.5")],
+    "update": [
+        (Contender("atomic"), Contender("bare"), "atomic to the bare autocommit loop, aim over 1"),
+        (Contender("atomic"), Contender("transactions"), "atomic to the same transactions, aim 0.95"),
+        (Contender("deferred-atomic"), Contender("transactions"), "deferred, atomic, to the same transactions"),
+    ],
+    "wait": [
+        (Contender("leased", 8), Contender("leased"), "8 shards to one, aim 7"),
+        (Contender("deferred", 8), Contender("deferred"), "deferred: 8 shards to one, aim 7"),
+    ],
+}
+
+
+def show_series(make: Callable[[], Entry], sizes: list[int], picture: Path | None) -> None:
+    """Measure what batches cost over ever more rows, and the memory; draw it."""
+    found: dict[int, Entry] = {}
+    for size in sizes:
+        print(f"{size:,} rows, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+        result = measure(Contender("series"), "nothing", size, make())
+        if result is None or len(result["moments"]) < 2:
+            continue
+        found[size] = result
+        moments = result["moments"]
+        costs = [1000 * (after - before) for before, after in itertools.pairwise(moments)]
+        tenth = max(1, len(costs) // 10)
+        first, last = statistics.median(costs[:tenth]), statistics.median(costs[-tenth:])
+        memory = [number / 2**20 for number in result["memory"]]
+        print(
+            f"| {size:,} | {statistics.median(costs):.2f} ms | {first:.2f} ms | {last:.2f} ms | {moments[-1]:.1f} s "
+            f"| {memory[min(tenth, len(memory) - 1)]:.0f} MiB | {memory[-1]:.0f} MiB | {max(memory):.0f} MiB |"
+        )
+    if picture is not None:
+        plot(found, picture)
+
+
+def main() -> None:
+    """Measure, and print medians with ratios."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.iterations")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="part of the rows, for a try (default: 1)")
+    parser.add_argument("--vendors", nargs="*", default=["sqlite", "postgresql"])
+    parser.add_argument("--kinds", nargs="*", default=list(CONTENDERS), help="of nothing update wait series")
+    parser.add_argument("--only", nargs="*", default=[], help=f"of {' '.join(TITLES)}")
+    parser.add_argument("--plot", type=Path, help="file for the picture of the series")
+    options = parser.parse_args()
+    print(f"Python {platform.python_version()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    for vendor in options.vendors:
+        print(f"\n# {vendor}")
+        with databases(vendor) as make:
+            for kind in options.kinds:
+                if kind == "series":
+                    picture = options.plot if vendor == options.vendors[0] else None
+                    show_series(make, [int(size * options.scale) for size in SIZES], picture)
+                else:
+                    rows = int(ROWS[kind] * options.scale)
+                    show(kind, rows, take_rounds(options.rounds, kind, rows, make, options.only))
+
+
+if __name__ == "__main__":
+    main()

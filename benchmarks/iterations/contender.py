@@ -1,0 +1,130 @@
+"""Measures one contender: `python -m benchmarks.iterations.contender NAME ROWS`; prints JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import django
+from django.core.management import call_command
+
+#: Rows before the clock runs: connected, everything loaded.
+WARM = 50
+
+
+def fill(count: int) -> None:
+    """Make the rows anew, and let the database look at them."""
+    from django.db import connection
+
+    from benchmarks.models import Marker, Row
+
+    Row.objects.all().delete()
+    Marker.objects.all().delete()
+    Row.objects.bulk_create((Row(pk=number) for number in range(1, count + 1)), batch_size=1000)
+    Marker.objects.create(pk=1)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
+def run_queue(shards: int) -> None:
+    """Run what is queued, in this process."""
+    from soc_tasks.engine.worker import Worker
+
+    Worker(threads=max(1, shards)).run_until_empty()
+
+
+def measure_loop(count: int, work: Callable[[], Any]) -> float:
+    """Return rows a second of a loop in this thread."""
+    fill(WARM)
+    work()
+    fill(count)
+    begin = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - begin)
+
+
+def measure_queued(count: int, start: Callable[[], Any], shards: int) -> float:
+    """Return rows a second from the beginning of the first task to the end of the last one."""
+    from soc_tasks.signals import task_finished, task_started
+
+    moments: list[float] = []
+
+    def note(**_: Any) -> None:
+        moments.append(time.perf_counter())
+
+    fill(WARM)
+    start()
+    run_queue(shards)
+    fill(count)
+    start()
+    task_started.connect(note)
+    task_finished.connect(note)
+    run_queue(shards)
+    return count / (max(moments) - min(moments))
+
+
+def measure(name: str, count: int) -> float:
+    """Return rows a second of a contender."""
+    from benchmarks.iterations import shapes
+    from benchmarks.iterations.work import BATCH, SHARDS, do, finish
+    from benchmarks.models import Row
+
+    if name == "bare":
+        return measure_loop(count, lambda: shapes.work_on_bare(Row.objects.all()))
+    if name == "transactions":
+        return measure_loop(count, shapes.work_on_batches)
+    if name == "maintenance":
+        from benchmarks.iterations import maintenance
+
+        return measure_loop(count, maintenance.run)
+
+    from soc_tasks import defer_iteration_with_finalize, startTask, startTasks
+
+    def start_djangae() -> None:
+        rows = Row.objects.count()
+        bounds = [1 + rows * number // SHARDS for number in range(SHARDS + 1)]
+        ranges = itertools.pairwise(bounds)
+        startTasks([{"url": "djangae", "context": {"start": start, "end": end}} for start, end in ranges])
+
+    def start_deferred() -> None:
+        options = {"_shards": SHARDS, "_batch_size": BATCH, "_atomic": name == "deferred-atomic"}
+        defer_iteration_with_finalize(Row.objects.all(), do, finish, **options)
+
+    starts: dict[str, Callable[[], Any]] = {
+        "leased": lambda: startTask("leased"),
+        "atomic": lambda: startTask("atomic"),
+        "deferred": start_deferred,
+        "deferred-atomic": start_deferred,
+        "djangae": start_djangae,
+        "melange": lambda: startTask("melange", {"start": 0}),
+    }
+    return measure_queued(count, starts[name], SHARDS)
+
+
+def measure_series(count: int) -> dict[str, Any]:
+    """Return when each batch of 1,000 came, and the memory: of an atomic iteration of ours over so many rows."""
+    from benchmarks.iterations import series
+    from soc_tasks import startTask
+
+    fill(count)
+    startTask("noted")
+    run_queue(1)
+    return {"moments": [moment - series.moments[0] for moment in series.moments], "memory": series.memory}
+
+
+def main() -> None:
+    """Measure what the arguments say."""
+    name, count = sys.argv[1], int(sys.argv[2])
+    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.iterations.settings"
+    django.setup()
+    call_command("migrate", run_syncdb=True, verbosity=0)
+    print(json.dumps(measure_series(count) if name == "series" else {"rate": measure(name, count)}))
+
+
+if __name__ == "__main__":
+    main()
