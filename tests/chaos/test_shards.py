@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.databases import VENDORS
+
 pytestmark = [pytest.mark.chaos, pytest.mark.requires("sigkill")]
 
 #: Seconds after which an iteration is taken for lost, in the short form and in the long one.
@@ -57,6 +59,7 @@ def check(note_figure, site, backend, name, atomic, rows, least, longest, seed):
     [
         ("sqlite", "embedded", "deferred", True),
         ("postgresql", "embedded", "view", False),
+        ("mariadb", "embedded", "view", True),
         ("sqlite", "cloud_tasks", "view", True),
         ("postgresql", "cloud_tasks", "deferred", False),
     ],
@@ -67,7 +70,7 @@ def test_shards_lose_and_double_nothing(chaos_site, backend, name, atomic, note_
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("chaos_site", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("chaos_site", VENDORS, indirect=True)
 @pytest.mark.parametrize("backend", ["embedded", "cloud_tasks"])
 @pytest.mark.parametrize("name", ["view", "deferred"])
 @pytest.mark.parametrize("atomic", [True, False], ids=["atomic", "leased"])
