@@ -26,8 +26,8 @@ def wait(row: Any) -> None:
 
 WORKS = {"nothing": do_nothing, "update": update, "wait": wait}
 #: Rows, and rows of a batch.
-ROWS = {"nothing": 100_000, "update": 20_000, "wait": 1_600}
-BATCHES = {"nothing": 1000, "update": 100, "wait": 20}
+ROWS = {"nothing": 100_000, "update": 20_000, "wait": 3_200}
+BATCHES = {"nothing": 1000, "update": 100, "wait": 100}
 
 #: What this process measures: named by the environment, so that a site can be made of it.
 KIND = os.environ.get("SOC_TASKS_BENCH_WORK", "nothing")

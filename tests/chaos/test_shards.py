@@ -60,8 +60,8 @@ def check(note_figure, site, backend, name, atomic, rows, least, longest, seed):
         ("sqlite", "embedded", "deferred", True),
         ("postgresql", "embedded", "view", False),
         ("mariadb", "embedded", "view", True),
-        ("sqlite", "cloud_tasks", "view", True),
-        ("postgresql", "cloud_tasks", "deferred", False),
+        ("sqlite", "cloud_tasks", "deferred", True),
+        ("postgresql", "cloud_tasks", "view", False),
     ],
     indirect=["chaos_site"],
 )
