@@ -68,7 +68,7 @@ CONTENDERS = {
 }
 
 Entry = dict[str, Any]
-Rates = dict[Contender, float]
+Rates = dict[Contender, dict[str, float]]
 
 
 @contextmanager
@@ -133,28 +133,34 @@ def take_rounds(rounds: int, kind: str, rows: int, make: Callable[[], Entry], wa
         for contender in CONTENDERS[kind]:
             found = measure(contender, kind, rows, make()) if not wanted or contender.name in wanted else None
             if found is not None:
-                taken[-1][contender] = found["rate"]
+                taken[-1][contender] = found
     return taken
 
 
 def show(kind: str, rows: int, rounds: list[Rates]) -> None:
     """Print a table as it stands in the documents."""
     bare = Contender("bare")
-    print(f"\n{kind}: {rows:,} rows\n\n| | rows/s | of the bare loop |\n|---|---|---|")
+    print(f"\n{kind}: {rows:,} rows\n\n| | rows/s | of the bare loop | processor time each | |\n|---|---|---|---|---|")
     for contender in CONTENDERS[kind]:
-        rates = [each[contender] for each in rounds if contender in each]
+        rates = [each[contender]["rate"] for each in rounds if contender in each]
         if not rates:
-            print(f"| {contender.title} | left out | |")
+            print(f"| {contender.title} | left out | | | |")
             continue
-        ratios = [each[contender] / each[bare] for each in rounds if contender in each and bare in each]
-        ratio = f"{statistics.median(ratios):.2f} x" if ratios else ""
+        spent = statistics.median(each[contender]["microseconds"] for each in rounds if contender in each)
         print(
-            f"| {contender.title} | {statistics.median(rates):,.0f} [{min(rates):,.0f} - {max(rates):,.0f}] | {ratio} |"
+            f"| {contender.title} | {statistics.median(rates):,.0f} [{min(rates):,.0f} - {max(rates):,.0f}] "
+            f"| {compare(rounds, 'rate', contender, bare)} | {spent:,.0f} µs "
+            f"| {compare(rounds, 'microseconds', contender, bare)} |"
         )
     for one, other, why in AIMS.get(kind, ()):
-        both = [each[one] / each[other] for each in rounds if one in each and other in each]
-        if both:
-            print(f"{why}: {statistics.median(both):.2f} x [{min(both):.2f} - {max(both):.2f}]")
+        if told := compare(rounds, "rate", one, other):
+            print(f"{why}: {told}; by processor time {compare(rounds, 'microseconds', other, one)}")
+
+
+def compare(rounds: list[Rates], figure: str, one: Contender, other: Contender) -> str:
+    """Return the median ratio of two contenders within one round, or nothing."""
+    both = [each[one][figure] / each[other][figure] for each in rounds if one in each and other in each]
+    return f"{statistics.median(both):.2f} x [{min(both):.2f} - {max(both):.2f}]" if both else ""
 
 
 AIMS = {

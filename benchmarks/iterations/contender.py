@@ -16,6 +16,8 @@ from django.core.management import call_command
 #: Rows before the clock runs: connected, everything loaded.
 WARM = 50
 
+Figures = dict[str, float]
+
 
 def fill(count: int) -> None:
     """Make the rows anew, and let the database look at them."""
@@ -38,24 +40,34 @@ def run_queue(shards: int) -> None:
     Worker(threads=max(1, shards)).run_until_empty()
 
 
-def measure_loop(count: int, work: Callable[[], Any]) -> float:
-    """Return rows a second of a loop in this thread."""
+def now() -> tuple[float, float]:
+    """Return the time, and the processor time of this process."""
+    return time.perf_counter(), time.process_time()
+
+
+def make_figures(count: int, begin: tuple[float, float], end: tuple[float, float]) -> Figures:
+    """Return rows a second, and microseconds of processor time for each."""
+    return {"rate": count / (end[0] - begin[0]), "microseconds": (end[1] - begin[1]) / count * 1e6}
+
+
+def measure_loop(count: int, work: Callable[[], Any]) -> Figures:
+    """Return the figures of a loop in this thread."""
     fill(WARM)
     work()
     fill(count)
-    begin = time.perf_counter()
+    begin = now()
     work()
-    return count / (time.perf_counter() - begin)
+    return make_figures(count, begin, now())
 
 
-def measure_queued(count: int, start: Callable[[], Any], shards: int) -> float:
-    """Return rows a second from the beginning of the first task to the end of the last one."""
+def measure_queued(count: int, start: Callable[[], Any], shards: int) -> Figures:
+    """Return the figures from the beginning of the first task to the end of the last one."""
     from soc_tasks.signals import task_finished, task_started
 
-    moments: list[float] = []
+    moments: list[tuple[float, float]] = []
 
     def note(**_: Any) -> None:
-        moments.append(time.perf_counter())
+        moments.append(now())
 
     fill(WARM)
     start()
@@ -65,11 +77,11 @@ def measure_queued(count: int, start: Callable[[], Any], shards: int) -> float:
     task_started.connect(note)
     task_finished.connect(note)
     run_queue(shards)
-    return count / (max(moments) - min(moments))
+    return make_figures(count, min(moments), max(moments))
 
 
-def measure(name: str, count: int) -> float:
-    """Return rows a second of a contender."""
+def measure(name: str, count: int) -> Figures:
+    """Return the figures of a contender."""
     from benchmarks.iterations import shapes
     from benchmarks.iterations.work import BATCH, SHARDS, do, finish
     from benchmarks.models import Row
@@ -123,7 +135,7 @@ def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.iterations.settings"
     django.setup()
     call_command("migrate", run_syncdb=True, verbosity=0)
-    print(json.dumps(measure_series(count) if name == "series" else {"rate": measure(name, count)}))
+    print(json.dumps(measure_series(count) if name == "series" else measure(name, count)))
 
 
 if __name__ == "__main__":
