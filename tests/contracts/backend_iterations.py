@@ -64,3 +64,18 @@ class IterationsContract:
         assert [tag.name for tag in Tag.objects.order_by("pk")] == [f"{name}!" for name in names]
         assert Iteration.get(handle.iteration).status == "succeeded"
         assert site.count() == 0
+
+    def test_what_fails_alone_is_given_up_and_tried_again(self, site, names):
+        Tag.objects.filter(name__in=[names[0], names[17], names[34]]).update(name="bad")
+        handle = startTask("choose", None, "quick")
+        site.run()
+        iteration = Iteration.get(handle.iteration)
+        assert (iteration.status, iteration.done, iteration.failed) == ("succeeded", 32, 3)
+        assert [item.error for item in iteration.failed_items()] == ["bad"] * 3
+        Tag.objects.filter(name="bad").update(name="good")
+        retry = iteration.retry_failed()
+        site.run()
+        assert (retry.refresh().status, retry.done, iteration.count_failed_items()) == ("succeeded", 3, 0)
+        assert Tag.objects.filter(name="good!").count() == 3
+        assert not Tag.objects.filter(name__contains="!!").exists()
+        assert site.count() == 0

@@ -102,6 +102,16 @@ def mark(request, entities):
         tag.save()
 
 
+@iterative_task(Tag, batch_size=10, atomic=True, on_error="skip")
+def choose(request, entities):
+    """Mark what is not bad."""
+    for tag in entities:
+        if tag.name.startswith("bad"):
+            raise ValueError(tag.name)
+        tag.name += "!"
+        tag.save()
+
+
 urlpatterns = [
     path("tasks/play/", play, name="play"),
     path("tasks/play/<slug:slug>/", play, name="play_slug"),
@@ -109,4 +119,5 @@ urlpatterns = [
     path("tasks/play-for-people/", play_for_people, name="play_for_people"),
     path("tasks/visit/", visit, name="visit"),
     path("tasks/mark/", mark, name="mark"),
+    path("tasks/choose/", choose, name="choose"),
 ]

@@ -10,6 +10,7 @@ from soc_tasks import (
     BackendUnavailableError,
     FatalTaskError,
     Iteration,
+    ModelLogic,
     RetryOptions,
     SingularTaskFailure,
     defer_iteration_with_finalize,
@@ -17,9 +18,10 @@ from soc_tasks import (
     repeatTask,
     startTask,
 )
+from soc_tasks.logic.atomic_slices import AtomicRun
 from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.plans import Plan, find_problem
-from soc_tasks.models import FailedItemRow
+from soc_tasks.models import FailedItemRow, ShardRow
 from soc_tasks.state import get_state
 from soc_tasks.testing import TaskFailedBehaviour, TaskFailedError
 from tests.specimen import iterating
@@ -117,6 +119,22 @@ def test_what_was_halved_goes_on_where_a_delivery_ended(memory_backend, rows, at
     assert ledger(iteration) == names([rows[5], rows[6], rows[30]])
     # No try is made twice.
     assert len({tuple(batch) for batch in view.batches}) == len(view.batches)
+
+
+@pytest.mark.parametrize("place", [5, 6, 12])
+def test_what_another_shard_took_over_meanwhile_is_left_to_it(task_queues, rows, place, monkeypatch):
+    """An atomic shard is free for a moment between the try that failed and what is written down of it."""
+    view, pass_over = View([rows[5]], atomic=True), AtomicRun._pass_over
+
+    def taken(run):
+        if len(view.batches) == 6:
+            ShardRow.objects.update(end=ModelLogic(Row).get_key(rows[place]))
+        return pass_over(run)
+
+    monkeypatch.setattr(AtomicRun, "_pass_over", taken)
+    iteration = view.run(task_queues)
+    assert ledger(iteration) == names(rows[5:6] if place > 5 else [])
+    assert traces() == [row.pk for row in rows[:place] if row != rows[5]]
 
 
 @both
