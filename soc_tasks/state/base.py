@@ -12,13 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from soc_tasks.errors import FatalTaskError
 from soc_tasks.meta import read_meta
 from soc_tasks.state.ledger import BaseLedger
 from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks")
+
+T = TypeVar("T")
+#: By what a task of the outbox is known there.
+HeldId = int | str
 
 
 class BusyError(Exception):
@@ -27,6 +32,14 @@ class BusyError(Exception):
 
 class ShardBusyError(BusyError):
     """The shard is locked by another delivery, or the database undid the slice to let others go on."""
+
+
+class UndoneError(ShardBusyError):
+    """The store undid a whole transaction, so that others could go on: made again, it may succeed."""
+
+
+class TransactionTooLargeError(FatalTaskError):
+    """A transaction would write more than the store takes in one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,12 +158,25 @@ def _breathe_never() -> None:
 class BaseState(BaseLedger, ABC):
     """Keeps what must survive."""
 
-    #: The database alias that it lives on, or None outside Django's databases.
-    alias: str | None = None
-
+    @property
     @abstractmethod
+    def alias(self) -> str:
+        """Return where it lives: an alias of DATABASES, or the name of another place (transactions.py)."""
+
     def atomic(self) -> AbstractContextManager[Any]:
-        """Open a transaction on the state."""
+        """Open a transaction on the state, or a part of the one that is open."""
+        from soc_tasks.state import transactions  # which asks for the state
+
+        return transactions.atomic(self.alias)
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do `work` in a transaction, and again where the store undoes it; all that it does must be undone with it."""
+        with self.atomic():
+            return work()
+
+    def read_batch(self, fetch: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Fetch entities and the key that follows, for a batch that may be part of the open transaction."""
+        return fetch()
 
     def now(self) -> datetime:
         """Return the time by which leases and progress are judged: the same for all who share this state."""
@@ -168,6 +194,10 @@ class BaseState(BaseLedger, ABC):
             atomic: whether the whole batch is one transaction.
         """
         return seconds
+
+    def bound_size(self, most: int, atomic: bool) -> int:
+        """Return how many entities a batch that steers itself may have, where its transaction has no room for more."""
+        return most
 
     @abstractmethod
     def claim_receipt(self, start_id: str, using: str) -> bool:
@@ -289,6 +319,7 @@ class BaseState(BaseLedger, ABC):
     def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
         """Return running shards without a live lease that had no progress since `before`, and count them as touched.
 
+        In transactions of its own.
         Where that is judged again, it is from now: one that waits for a slow queue is not returned every time.
         """
 
@@ -305,11 +336,11 @@ class BaseState(BaseLedger, ABC):
         """Delete what has been kept for the retention time; return how much that was."""
 
     @abstractmethod
-    def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[int]:
+    def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[HeldId]:
         """Write outbox rows in the open transaction of `using`; return their ids."""
 
     @abstractmethod
-    def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[int, Task]]:
+    def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[HeldId, Task]]:
         """Lease held tasks of `using`, oldest first."""
 
     @abstractmethod
@@ -329,7 +360,7 @@ class BaseState(BaseLedger, ABC):
         """Return queue and name of those of `tasks` that wait in the outbox of `using`."""
 
     @abstractmethod
-    def drop_held(self, using: str, ids: Sequence[int]) -> None:
+    def drop_held(self, using: str, ids: Sequence[HeldId]) -> None:
         """Delete outbox rows whose tasks were accepted."""
 
     def task_progress(self, task: Task) -> str:
