@@ -15,6 +15,8 @@ def state(kinds, settings):
 
 
 @pytest.fixture
-def client(state):
+def client(state, kinds):
     """Give the client that what is written atomically is written with."""
-    return state.client
+    client = state.client
+    client.edition = kinds.edition
+    return client

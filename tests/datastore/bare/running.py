@@ -103,10 +103,12 @@ class BareSite:
 
 
 def _end(process):
+    """End a process; `rest` is what it printed that nobody has read."""
     process.stdin.close()
     try:
         process.wait(20)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    process.rest = process.stdout.read()
     process.stdout.close()

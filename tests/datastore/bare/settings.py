@@ -18,7 +18,7 @@ SOC_TASKS = {
     "BACKEND": "cloud_tasks",
     "STATE": "datastore",
     "DATASTORE_NAMESPACE": os.environ.get("BARE_NAMESPACE", "bare"),
-    "TARGET": "http",
+    "TARGET": os.environ.get("BARE_TARGET", "http"),
     "URL": os.environ.get("BARE_URL", "http://127.0.0.1:1"),
     "SERVICE_ACCOUNT": "tasks@demo.example",
     "OIDC_ISSUER": _KEYS,
