@@ -8,7 +8,7 @@ from typing import Final
 
 from soc_tasks.logic import stealing
 from soc_tasks.logic.slice_runs import SliceRun
-from soc_tasks.state.base import UndoneError
+from soc_tasks.state.undone import UndoneError
 
 #: How often a batch is run that the store undoes at its end, and seconds before the second time, at most; doubled each
 #: time. A store without locks undoes one of two that met, and it has nothing to do with the batch.

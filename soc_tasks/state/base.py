@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from soc_tasks.errors import FatalTaskError
 from soc_tasks.meta import read_meta
 from soc_tasks.state.ledger import BaseLedger
 from soc_tasks.values import Task
@@ -32,14 +31,6 @@ class BusyError(Exception):
 
 class ShardBusyError(BusyError):
     """The shard is locked by another delivery, or the database undid the slice to let others go on."""
-
-
-class UndoneError(ShardBusyError):
-    """The store undid a whole transaction, so that others could go on: made again, it may succeed."""
-
-
-class TransactionTooLargeError(FatalTaskError):
-    """A transaction would write more than the store takes in one."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from soc_tasks.errors import ConfigurationError
 from soc_tasks.state import datastore_units
-from soc_tasks.state.base import HeldId, UndoneError
+from soc_tasks.state.base import HeldId
 from soc_tasks.state.datastore_base import DatastoreBase
 from soc_tasks.state.datastore_records import (
     GROUP,
@@ -26,6 +26,7 @@ from soc_tasks.state.datastore_records import (
     task_values,
 )
 from soc_tasks.state.transactions import ClientAlias, find_alias
+from soc_tasks.state.undone import UndoneError
 from soc_tasks.values import Task
 
 #: For how long an entity of the outbox belongs to whoever took it, seconds.

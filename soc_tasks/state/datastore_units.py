@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from django.db import OperationalError
 
-from soc_tasks.state.base import TransactionTooLargeError, UndoneError
+from soc_tasks.state.undone import TransactionTooLargeError, UndoneError
 
 logger = logging.getLogger("soc_tasks")
 

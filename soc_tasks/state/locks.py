@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import OperationalError
 
 from soc_tasks.engine.store import conflicts
-from soc_tasks.state.base import UndoneError
+from soc_tasks.state.undone import UndoneError
 
 
 def is_lock_error(error: BaseException | None) -> bool:

@@ -10,10 +10,11 @@ from google.cloud import datastore
 
 from soc_tasks import ConfigurationError, FatalTaskError, TaskTooLargeError, defer, startTask
 from soc_tasks.state import datastore_units
-from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord, UndoneError
+from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.datastore import get_client
 from soc_tasks.state.datastore_records import OUTBOX
 from soc_tasks.state.transactions import ClientAlias, atomic, find_alias, is_doomed, is_open
+from soc_tasks.state.undone import UndoneError
 from tests.contracts.state_records import RUN, make_task, undone
 from tests.datastore.entities import count
 from tests.emulators import PROJECT, on_every_edition

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from soc_tasks.models import DeadLetterRow, OutboxRow, ReceiptRow
 from soc_tasks.state import get_state
-from soc_tasks.state.base import UndoneError
 from soc_tasks.state.datastore_records import OUTBOX, RECEIPT
+from soc_tasks.state.undone import UndoneError
 from tests.contracts.state import StateContract
 from tests.emulators import on_every_edition
 
