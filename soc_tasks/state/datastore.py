@@ -15,6 +15,7 @@ from typing import Any, Final
 from soc_tasks.state import datastore_units
 from soc_tasks.state.base import BaseState, IterationRecord, ShardRecord
 from soc_tasks.state.datastore_client import get_client
+from soc_tasks.state.datastore_ledger import DatastoreLedger
 from soc_tasks.state.datastore_letters import DatastoreLetters
 from soc_tasks.state.datastore_outbox import DatastoreOutbox
 from soc_tasks.state.datastore_records import ITERATION, LETTER, RECEIPT, SHARD, read_record, write_record
@@ -30,7 +31,7 @@ _MOST_ENTITIES: Final = 100
 SWEEP_ENTITIES: Final = 500
 
 
-class DatastoreState(DatastoreOutbox, DatastoreLetters, BaseState):
+class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseState):
     """Keeps records as entities of Datastore."""
 
     def bound_batch(self, seconds: float, atomic: bool) -> float:
@@ -145,6 +146,22 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, BaseState):
 
         self._change_iteration(iteration.id, change)
 
+    def save_concurrency(self, iteration: IterationRecord) -> None:
+        """Write concurrency and parked."""
+
+        def change(record: IterationRecord) -> None:
+            record.concurrency, record.parked = iteration.concurrency, iteration.parked
+
+        self._change_iteration(iteration.id, change)
+
+    def set_wanted(self, iteration_id: str, wanted: bool) -> None:
+        """Write the hint."""
+
+        def change(record: IterationRecord) -> None:
+            record.wanted = wanted
+
+        self._change_iteration(iteration_id, change)
+
     def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
         """Return the shards of iterations by index."""
         iterations = self._read([self._iteration_key(iteration_id) for iteration_id in iteration_ids])
@@ -185,6 +202,12 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, BaseState):
         opened, entity = datastore_units.run_again(enter) if wait else enter()
         with opened:
             yield None if entity is None else _read_shard(entity)
+
+    def lock_free_shard(self, iteration_id: str, index: int) -> ShardRecord | None:
+        """Read one more shard in the open transaction."""
+        with self.atomic() as unit:
+            entity = unit.get(self._shard_key(iteration_id, index))
+        return None if entity is None else _read_shard(entity)
 
     def save_shard(self, shard: ShardRecord) -> None:
         """Write a shard."""
@@ -269,6 +292,12 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, BaseState):
 
     # Retention
 
+    def _find_rest(self, iteration: Any) -> list[Any]:
+        """Return the keys of what goes with an iteration: its shards and failed items."""
+        name = iteration.key.name
+        items = self._find_items(name, 0, None, keys_only=True)
+        return [*(self._shard_key(name, index) for index in range(iteration["kept"])), *(item.key for item in items)]
+
     def sweep(self) -> int:
         """Delete receipts, dead letters, payloads and ended iterations past their time, some at a time."""
         past, gone = ("expires", "<", datetime.now(UTC)), self._sweep_payloads(SWEEP_ENTITIES)
@@ -276,9 +305,7 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, BaseState):
             found = self._query(kind, past, limit=SWEEP_ENTITIES, keys_only=kind == RECEIPT)
             keys = [entity.key for entity in found]
             if kind == ITERATION:
-                keys = [
-                    self._shard_key(entity.key.name, index) for entity in found for index in range(entity["kept"])
-                ] + keys
+                keys = [key for entity in found for key in self._find_rest(entity)] + keys
             elif kind == LETTER:
                 keys = self._find_parts(keys) + keys
             # What belongs to an entity goes before it, or nobody would find it any more.

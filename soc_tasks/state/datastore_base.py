@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from soc_tasks.conf import get_settings
 from soc_tasks.state import datastore_units
 from soc_tasks.state.datastore_client import get_client
-from soc_tasks.state.datastore_records import PART, PIECE, part_keys
+from soc_tasks.state.datastore_records import PART, part_keys
 from soc_tasks.state.datastore_units import MOST_ENTITIES, MOST_KEYS, Unit, outside, translated
 from soc_tasks.state.transactions import ClientAlias
 
 T = TypeVar("T")
+
+#: Of an id, beside its moment.
+_CHANCE_BITS: Final = 12
 
 
 class DatastoreBase:
@@ -69,7 +74,7 @@ class DatastoreBase:
 
         query = (client or self.client).query(kind=kind, ancestor=ancestor, order=order)
         for one in filters:
-            query.add_filter(filter=PropertyFilter(*one))  # type: ignore[no-untyped-call]
+            query.add_filter(filter=PropertyFilter(*one))
         if keys_only:
             query.keys_only()
         with translated(), outside(client or self.client):
@@ -96,6 +101,6 @@ class DatastoreBase:
         return (since or datetime.now(UTC)) + timedelta(days=get_settings().retention_days)
 
 
-def count_pieces(data: bytes) -> int:
-    """Return how many entities some bytes take."""
-    return max(1, -(-len(data) // PIECE))
+def make_id() -> int:
+    """Return an id that rises with time, to the microsecond, and that no other process makes."""
+    return (time.time_ns() // 1000 << _CHANCE_BITS) | secrets.randbits(_CHANCE_BITS)

@@ -53,7 +53,7 @@ def _make_client(
     if project is None and not any(os.environ.get(name) for name in PROJECT_VARIABLES):
         project = getattr(django_settings, "CLOUD_TASKS_PROJECT_ID", None)
     try:
-        return datastore.Client(project=project, database=database, namespace=namespace)  # type: ignore[no-untyped-call]
+        return datastore.Client(project=project, database=database, namespace=namespace)
     except (GoogleAuthError, OSError, ValueError) as error:
         raise ConfigurationError(
             f"There is no client of Datastore: {error} Set SOC_TASKS['DATASTORE_PROJECT'], and give the process "

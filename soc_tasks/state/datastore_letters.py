@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,7 +10,7 @@ from typing import Any, Final
 from soc_tasks.errors import TaskTooLargeError
 from soc_tasks.meta import read_meta
 from soc_tasks.state.base import DeadLetter
-from soc_tasks.state.datastore_base import DatastoreBase
+from soc_tasks.state.datastore_base import DatastoreBase, make_id
 from soc_tasks.state.datastore_records import (
     ITERATION,
     LETTER,
@@ -29,14 +27,8 @@ from soc_tasks.state.kept_tasks import spell_out
 
 #: Ids rise with time and keys fall: the order of keys, which needs no index, is the newest first.
 _LAST_ID: Final = 2**63 - 1
-_CHANCE_BITS: Final = 12
 #: Bytes of a payload: all of it is one commit, together with its task.
 MOST_PAYLOAD: Final = 9 * 2**20
-
-
-def _make_id() -> int:
-    """Return an id that rises with time, to the microsecond, and that no other process makes."""
-    return (time.time_ns() // 1000 << _CHANCE_BITS) | secrets.randbits(_CHANCE_BITS)
 
 
 class DatastoreLetters(DatastoreBase):
@@ -47,7 +39,7 @@ class DatastoreLetters(DatastoreBase):
 
     def add_dead_letter(self, letter: DeadLetter) -> None:
         """Keep a dead letter, and fail the shard of a slice with it."""
-        letter_id = _make_id()
+        letter_id = make_id()
         self.run(lambda: self._add_letter(letter, letter_id))
 
     def _add_letter(self, letter: DeadLetter, letter_id: int) -> None:

@@ -22,6 +22,7 @@ SHARD: Final = "SocTasksShard"
 LETTER: Final = "SocTasksDeadLetter"
 PAYLOAD: Final = "SocTasksPayload"
 RECEIPT: Final = "SocTasksReceipt"
+FAILED_ITEM: Final = "SocTasksFailedItem"
 OUTBOX: Final = "SocTasksOutbox"
 #: What the tasks of one transaction have in common: no entity, but the beginning of their keys.
 GROUP: Final = "SocTasksGroup"
@@ -44,7 +45,7 @@ def make_entity(key: Any, values: Mapping[str, Any], indexed: Collection[str] = 
     from google.cloud.datastore import Entity
 
     others = tuple(name for name in values if name not in indexed)
-    entity = Entity(key=key, exclude_from_indexes=others)  # type: ignore[no-untyped-call]
+    entity = Entity(key=key, exclude_from_indexes=others)
     entity.update(values)
     return entity
 

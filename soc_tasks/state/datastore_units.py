@@ -144,7 +144,7 @@ def _insert(entity: Any) -> Any:
     from google.cloud.datastore.helpers import entity_to_protobuf
     from google.cloud.datastore_v1.types import Mutation
 
-    return Mutation(insert=entity_to_protobuf(entity))  # type: ignore[no-untyped-call]
+    return Mutation(insert=entity_to_protobuf(entity))
 
 
 def _check_limits(mutations: Sequence[Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 from django.utils import timezone
 
 from soc_tasks import Iteration
 from soc_tasks.state.base import IterationRecord, ShardRecord
-from tests.contracts.state_records import OTHER, RUN, undone
+from tests.contracts.state_records import OTHER, RUN, make_item, undone
 
 
 class IterationsContract:
@@ -27,8 +28,8 @@ class IterationsContract:
         now = state.now().replace(microsecond=7)
         kept = ShardRecord(
             iteration=run, index=0, start="a", end="z", cursor="k", context='{"x": "ü"}', step=3, epoch=2, owner="me",
-            until=now, status="done", attempts=4, done=5, failed=6, rate=1.5, batch_size=7, reach="r", drained=True,
-            hold="h", progressed_at=now, error="e",
+            until=now, status="done", attempts=4, done=5, failed=6, halved=2, rate=1.5, batch_size=7,
+            expected=9, wants=1, drained=True, hold="h", progressed_at=now, error="e",
         )  # fmt: skip
         with state.atomic():
             state.save_shard(kept)
@@ -158,3 +159,56 @@ class IterationsContract:
         with state.atomic():
             state.resume_shards(run)
         assert len(state.touch_stuck_shards(state.now() + timedelta(seconds=1), 10)) == 2
+
+    def test_the_concurrency_of_an_iteration_is_kept(self, state, run):
+        assert (state.get_iteration(run).concurrency, state.get_iteration(run).parked) == (None, 0)
+        with state.atomic():
+            record = state.get_iteration(run, lock=True)
+            record.concurrency, record.parked, record.status = 3, 1, "unknown"
+            state.save_concurrency(record)
+            state.set_wanted(run, True)
+        record = state.get_iteration(run)
+        assert (record.concurrency, record.parked, record.wanted, record.status) == (3, 1, True, "running")
+
+    def test_one_more_shard_is_changed_with_the_first(self, state, run):
+        with state.locked_shard(run, 0) as shard:
+            other = state.lock_free_shard(run, 1)
+            shard.cursor, other.cursor = "a", "b"
+            state.save_shard(shard)
+            state.save_shard(other)
+            assert state.lock_free_shard(run, 7) is None
+        assert [shard.cursor for shard in state.list_shards(run)] == ["a", "b"]
+
+    def test_failed_items_are_kept_in_order_and_forgotten(self, state, run):
+        with state.atomic():
+            for number in range(3):
+                state.add_failed_item(make_item(run, number))
+        with undone(state.atomic()):
+            state.add_failed_item(make_item(run, 4))
+        first, second, third = items = state.list_failed_items(run)
+        assert [item.key for item in items] == ["k0", "k1", "k2"]
+        assert (first.iteration, first.shard, first.entity, first.attempts, first.error) == (run, 1, "Row 0", 1, "why")
+        assert abs(first.created - timezone.now()) < timedelta(minutes=1)
+        assert state.list_failed_items(run, since=second.id, limit=1) == [second]
+        assert state.list_failed_items(run, ids=[third.id, first.id]) == [first, third]
+        assert state.list_failed_items(OTHER) == []
+        assert state.count_failed_items(run) == (3, third.id)
+        assert state.count_failed_items(run, ids=[first.id, 7]) == (1, first.id)
+        assert state.count_failed_items(OTHER) == (0, 0)
+        with state.atomic():
+            state.save_failed_item(dataclasses.replace(second, attempts=2, error="again"))
+        assert [(item.attempts, item.error) for item in state.list_failed_items(run)] == [
+            (1, "why"), (2, "again"), (1, "why"),
+        ]  # fmt: skip
+        with state.atomic():
+            assert state.drop_failed_items([first.id, 7]) == 1
+            assert state.drop_failed_items([]) == 0
+        assert [item.id for item in state.list_failed_items(run)] == [second.id, third.id]
+
+    def test_what_shards_have_done_is_summed(self, state, run):
+        for index in range(2):
+            with state.locked_shard(run, index) as shard:
+                shard.done, shard.failed = 5 + index, index
+                state.save_shard(shard)
+        assert state.sum_shards(run) == (11, 1)
+        assert state.sum_shards(OTHER) == (0, 0)

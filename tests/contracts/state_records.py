@@ -8,7 +8,7 @@ import pytest
 
 from soc_tasks.meta import Meta, SliceMessage
 from soc_tasks.state.base import DeadLetter
-from soc_tasks.values import META_HEADER, Task
+from soc_tasks.values import META_HEADER, FailedItem, Task
 
 RUN = "0123456789abcdef" * 2
 OTHER = "e" * 32
@@ -48,3 +48,15 @@ def make_letter(message=None, **more):
 
 def make_message(**more):
     return SliceMessage(**{"iteration": RUN, "shard": 1, "step": 2, "epoch": 1, **more})
+
+
+def make_item(iteration, number):
+    return FailedItem(
+        iteration=iteration,
+        shard=1,
+        key=f"k{number}",
+        entity=f"Row {number}",
+        error_type="a.Error",
+        error="why",
+        traceback="a\nb",
+    )
