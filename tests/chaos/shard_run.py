@@ -48,15 +48,14 @@ def report():
     return {**tables.count_rows(), "letters": letters, "ends": Effect.objects.filter(number=END).count()}
 
 
-def drain(tell, served):
+def drain(tell, served, seconds):
     """Run what is left: what was doubled and delayed is still to come, and must do nothing."""
     from soc_tasks.backends import get_backend
     from soc_tasks.engine.worker import Worker
-    from tests.chaos.kill_run import PATIENCE
     from tests.chaos.served import count_tasks
 
     signal.alarm(0)
-    pause, end = threading.Event(), time.monotonic() + PATIENCE
+    pause, end = threading.Event(), time.monotonic() + seconds
     while True:
         if served is None:
             Worker(threads=2).run_until_empty()
@@ -106,7 +105,7 @@ def main(served, *, name, atomic, rows, seed, seconds):
         # Somebody must answer what is left.
         keeper = Child(served.site)
     try:
-        drained = Child(lambda tell: drain(tell, served)).wait()
+        drained = Child(lambda tell: drain(tell, served, seconds)).wait()
         assert drained.status == 0, "what was left could not be run"
     finally:
         if keeper is not None:

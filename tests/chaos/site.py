@@ -40,14 +40,6 @@ def count_leased(request, entities):
     _count(entities)
 
 
-# What is left is taken over however little it is.
-
-
-@iterative_task(Row, TOMORROW, atomic=True, batch_size=BATCH, time_limit=0.15, shards=8)
-def count_shards(request, entities):
-    _count(entities)
-
-
 # One batch a slice: as many moments to die in as there can be.
 
 
@@ -159,7 +151,6 @@ urlpatterns = [
     path("_tasks/", include("soc_tasks.urls")),
     path("atomic/", count_atomic, name="atomic"),
     path("leased/", count_leased, name="leased"),
-    path("shards/", count_shards, name="shards"),
     path("step-atomic/", step_atomic, name="step-atomic"),
     path("step-leased/", step_leased, name="step-leased"),
     path("shards-atomic/", shards_atomic, name="shards-atomic"),

@@ -147,7 +147,7 @@ def test_mails_tasks_and_hooks_are_held_back(mailer, task_queues, unchanged):
         startTask("behave")
         defer(functions.two, 1, second=2)
         with transaction.atomic():
-            transaction.on_commit(task_queues.flush_task_queues)
+            transaction.on_commit(functions.note)
         try:
             with transaction.atomic():
                 startTask("behave_atomic")
@@ -163,7 +163,7 @@ def test_mails_tasks_and_hooks_are_held_back(mailer, task_queues, unchanged):
         {"calls": "/tasks/behave/", "queue": "default", "count": 4},
         {"calls": "tests.specimen.functions.two", "queue": "default", "count": 4},
     ]
-    assert told["on_commit"] == {"soc_tasks.testing.TaskQueues.flush_task_queues": 4}
+    assert told["on_commit"] == {"tests.specimen.functions.note": 4}
     assert mail.outbox == []
     task_queues.assertNumTasksEquals(0)
 
