@@ -78,10 +78,10 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseSta
         return True
 
     @staticmethod
-    def _put_iteration(unit: Unit, entity: Any, *, kept: int, insert: bool = False) -> None:
-        """Write an iteration's entity, with how many shards are kept for it."""
-        entity["kept"] = kept
-        entity.exclude_from_indexes = {*entity.exclude_from_indexes, "kept"}
+    def _put_iteration(unit: Unit, entity: Any, *, kept: int, held: int = 0, insert: bool = False) -> None:
+        """Write an iteration's entity, with how many shards are kept for it, and how often it was held."""
+        entity.update({"kept": kept, "held": held})
+        entity.exclude_from_indexes = {*entity.exclude_from_indexes, "kept", "held"}
         unit.put(entity, insert=insert)
 
     def _change_iteration(self, iteration_id: str, change: Callable[[IterationRecord], None], add: int = 0) -> None:
@@ -96,7 +96,7 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseSta
             entity = write_record(
                 before.key, record, without=("id", "created"), created=before["created"], expires=expires
             )
-            self._put_iteration(unit, entity, kept=before["kept"] + add)
+            self._put_iteration(unit, entity, kept=before["kept"] + add, held=before.get("held", 0))
 
     def _put_shard(self, unit: Unit, shard: ShardRecord, now: datetime | None = None, *, insert: bool = False) -> None:
         """Write a shard; one that runs can be found by how long it has had no progress."""
@@ -120,10 +120,15 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseSta
                 self._change_iteration(iteration_id, lambda record: None, add=-kept)
 
     def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
-        """Return one iteration."""
+        """Return one iteration; of two transactions that hold it one is undone, whatever else they write."""
+        if not iteration_id:
+            return None
         key = self._iteration_key(iteration_id)
         unit = datastore_units.find_open(self.client) if lock else None
         entity = self._read([key])[0] if unit is None else unit.get(key)
+        if unit is not None and entity is not None:
+            # A write that changes nothing might not count as one.
+            self._put_iteration(unit, entity, kept=entity["kept"], held=entity.get("held", 0) + 1)
         return None if entity is None else _read_iteration(entity)
 
     def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -73,8 +74,11 @@ class DatastoreLedger(DatastoreBase):
         """Write error and attempts."""
         with self.atomic() as unit:
             before = unit.get(self._item_key(item.id))
-            if before is not None:
-                unit.put(self._item_entity(before.key, item, before["created"]))
+            if before is None:
+                return
+            kept = read_record(FailedItem, before, id=item.id)
+            new = {name: getattr(item, name) for name in ("error_type", "error", "traceback", "attempts")}
+            unit.put(self._item_entity(before.key, dataclasses.replace(kept, **new), before["created"]))
 
     def drop_failed_items(self, ids: Sequence[int]) -> int:
         """Forget items."""

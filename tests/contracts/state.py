@@ -12,11 +12,12 @@ import pytest
 from soc_tasks.state.base import IterationRecord, ShardRecord
 from tests.contracts.state_iterations import IterationsContract
 from tests.contracts.state_keeping import KeepingContract
+from tests.contracts.state_ledger import LedgerContract
 from tests.contracts.state_letters import LettersContract
 from tests.contracts.state_records import RUN
 
 
-class StateContract(LettersContract, IterationsContract, KeepingContract):
+class StateContract(LettersContract, IterationsContract, LedgerContract, KeepingContract):
     """Assertions on `state`."""
 
     @pytest.fixture

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from soc_tasks import Iteration
 from soc_tasks.state.base import IterationRecord, ShardRecord
-from tests.contracts.state_records import OTHER, RUN, make_item, undone
+from tests.contracts.state_records import OTHER, RUN, undone
 
 
 class IterationsContract:
@@ -179,36 +179,15 @@ class IterationsContract:
             assert state.lock_free_shard(run, 7) is None
         assert [shard.cursor for shard in state.list_shards(run)] == ["a", "b"]
 
-    def test_failed_items_are_kept_in_order_and_forgotten(self, state, run):
+    def test_no_iteration_has_an_empty_id(self, state, run):
         with state.atomic():
-            for number in range(3):
-                state.add_failed_item(make_item(run, number))
-        with undone(state.atomic()):
-            state.add_failed_item(make_item(run, 4))
-        first, second, third = items = state.list_failed_items(run)
-        assert [item.key for item in items] == ["k0", "k1", "k2"]
-        assert (first.iteration, first.shard, first.entity, first.attempts, first.error) == (run, 1, "Row 0", 1, "why")
-        assert abs(first.created - timezone.now()) < timedelta(minutes=1)
-        assert state.list_failed_items(run, since=second.id, limit=1) == [second]
-        assert state.list_failed_items(run, ids=[third.id, first.id]) == [first, third]
-        assert state.list_failed_items(OTHER) == []
-        assert state.count_failed_items(run) == (3, third.id)
-        assert state.count_failed_items(run, ids=[first.id, 7]) == (1, first.id)
-        assert state.count_failed_items(OTHER) == (0, 0)
-        with state.atomic():
-            state.save_failed_item(dataclasses.replace(second, attempts=2, error="again"))
-        assert [(item.attempts, item.error) for item in state.list_failed_items(run)] == [
-            (1, "why"), (2, "again"), (1, "why"),
-        ]  # fmt: skip
-        with state.atomic():
-            assert state.drop_failed_items([first.id, 7]) == 1
-            assert state.drop_failed_items([]) == 0
-        assert [item.id for item in state.list_failed_items(run)] == [second.id, third.id]
+            assert state.get_iteration("") is state.get_iteration("", lock=True) is None
 
-    def test_what_shards_have_done_is_summed(self, state, run):
-        for index in range(2):
-            with state.locked_shard(run, index) as shard:
-                shard.done, shard.failed = 5 + index, index
-                state.save_shard(shard)
-        assert state.sum_shards(run) == (11, 1)
-        assert state.sum_shards(OTHER) == (0, 0)
+    def test_an_iteration_that_is_held_stays_as_it_is(self, state, run):
+        before = state.get_iteration(run)
+        with state.atomic():
+            assert state.get_iteration(run, lock=True) == before
+            assert state.finish_shard(run) == 1
+            assert state.get_iteration(run, lock=True).unfinished == 1
+        assert state.get_iteration(run) == dataclasses.replace(before, unfinished=1)
+        assert len(state.list_shards(run)) == 2

@@ -50,13 +50,16 @@ def make_message(**more):
     return SliceMessage(**{"iteration": RUN, "shard": 1, "step": 2, "epoch": 1, **more})
 
 
-def make_item(iteration, number):
+def make_item(number=1, iteration=RUN, **more):
     return FailedItem(
-        iteration=iteration,
-        shard=1,
-        key=f"k{number}",
-        entity=f"Row {number}",
-        error_type="a.Error",
-        error="why",
-        traceback="a\nb",
+        **{
+            "iteration": iteration,
+            "shard": 1,
+            "key": f"[{number}]",
+            "entity": f"app.Model {number}",
+            "error_type": "ValueError",
+            "error": "why",
+            "traceback": "a\nb",
+            **more,
+        }
     )
