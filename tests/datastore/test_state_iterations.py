@@ -9,6 +9,7 @@ from google.cloud import datastore
 
 from soc_tasks import ConfigurationError, DatastoreLogic, FatalTaskError, Iteration, iterative_task, startTask, task
 from soc_tasks.logic.batches import ModelLogic
+from soc_tasks.logic.dry_runs import DryRun, DryRunError, Limits
 from soc_tasks.logic.letters import find_letters
 from soc_tasks.logic.plans import Plan, find_problem
 from soc_tasks.logic.upkeep import look_after
@@ -252,3 +253,11 @@ def test_a_slice_that_is_undone_again_and_again_is_busy(counters, task_queues, m
     assert len(undone) == 6
     [iteration] = Iteration.all()
     assert [shard.attempts for shard in iteration.shards] == [0]
+
+
+@on_every_edition
+def test_a_dry_run_that_would_write_is_refused(counters, task_queues):
+    view = make_view()
+    with route(view), pytest.raises(DryRunError, match="what batches write there would stay"):
+        DryRun(Limits(batches=1)).try_task("/view/")
+    assert hits(counters) == [0] * MANY
