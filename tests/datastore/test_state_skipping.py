@@ -7,6 +7,8 @@ import threading
 import pytest
 
 from soc_tasks import DatastoreLogic, Iteration, NotSupportedError, iterative_task, startTask
+from soc_tasks.logic import stealing
+from soc_tasks.logic.batches import ModelLogic
 from soc_tasks.logic.letters import find_letters
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord
@@ -16,6 +18,7 @@ from soc_tasks.testing import TaskFailedBehaviour
 from tests.contracts.state_records import RUN
 from tests.datastore.entities import put
 from tests.emulators import on_every_edition
+from tests.specimen.models import Row
 from tests.views.calls import route
 
 MANY, BAD = 20, {3, 4, 17}
@@ -117,9 +120,8 @@ def test_no_more_shards_work_than_may(counters, task_queues, atomic):
 @on_every_edition
 def test_a_test_of_interruptions_is_refused_before_anything_is_written(counters, task_queues):
     view = make_view(set(), atomic=True)
-    with route(view):
-        with pytest.raises(NotSupportedError, match="Set it to 'django' for this test"):
-            task_queues.assert_resumable(view)
+    with route(view), pytest.raises(NotSupportedError, match="Set it to 'django' for this test"):
+        task_queues.assert_resumable(view)
     assert Iteration.all() == []
     assert set(hits(counters).values()) == {0}
 
@@ -141,3 +143,23 @@ def test_of_two_that_hold_an_iteration_one_is_undone(state):
 
     with pytest.raises(UndoneError):
         hold_both()
+
+
+@on_every_edition
+@pytest.mark.django_db
+def test_a_shard_over_rows_takes_over_what_another_has_left(state, task_queues, monkeypatch):
+    monkeypatch.setattr(stealing, "LEAST_SECONDS", 0)
+    rows, seen = Row.objects.bulk_create(Row() for _ in range(60)), []
+
+    def view(request, entities):
+        seen.extend(entities)
+
+    view = iterative_task(ModelLogic(Row), batch_size=2, shards=2)(view)
+    with route(view):
+        iteration = run(task_queues, view)
+    assert (iteration.status, iteration.done) == ("succeeded", 60)
+    assert {row.pk for row in seen} == {row.pk for row in rows}
+    assert len(seen) == 60
+    # The first to run has its half, and some of the other one.
+    assert max(shard.done for shard in iteration.shards) > 30
+    assert not state.get_iteration(iteration.id).wanted
