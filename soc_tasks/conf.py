@@ -65,6 +65,12 @@ class Settings:
     pin_version: bool = False
     #: "django" or "datastore": where payloads, runs, outbox and dead letters live.
     state: str = "django"
+    #: Datastore: dotted path of a callable that returns the client; None: one is made of the next three.
+    datastore_client: str | None = None
+    #: Datastore: project (None: the environment's, or CLOUD_TASKS_PROJECT_ID), database and namespace.
+    datastore_project: str | None = None
+    datastore_database: str | None = None
+    datastore_namespace: str | None = None
     #: More packages whose functions may be deferred.
     deferrable: tuple[str, ...] = ()
 
@@ -88,6 +94,13 @@ _CHOICES = {
     "state": ("django", "datastore"),
 }
 _POSITIVE = ("slice_seconds", "batch_seconds", "lease_seconds", "tombstone_seconds", "retention_days")
+_PATTERNS = {
+    "datastore_client": (re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"), "the dotted path of a callable"),
+    "datastore_project": (re.compile(r"[A-Za-z0-9:.-]{1,100}"), "the id of a project"),
+    "datastore_database": (re.compile(r"[a-z][a-z0-9-]{2,61}[a-z0-9]"), "the id of a database, or left out"),
+    "datastore_namespace": (re.compile(r"[0-9A-Za-z._-]{1,100}"), "1 to 100 of A-Z, a-z, 0-9, '.', '_' and '-'"),
+}
+_CLIENT_PARTS = ("DATASTORE_PROJECT", "DATASTORE_DATABASE", "DATASTORE_NAMESPACE")
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
@@ -129,8 +142,14 @@ def find_problems(given: Any) -> list[str]:
             problems.append(f"SOC_TASKS[{key!r}] must name the issuer of tokens.")
         elif name == "oidc_certs_url" and (problem := _find_certs_problem(value)):
             problems.append(f"SOC_TASKS[{key!r}] is no URL to get keys from: {problem}.")
+        elif name in _PATTERNS and value is not None and not _PATTERNS[name][0].fullmatch(value):
+            problems.append(f"SOC_TASKS[{key!r}] must be {_PATTERNS[name][1]}, not {value!r}.")
         elif name == "services":
             problems.extend(_find_service_problems(value))
+    if given.get("DATASTORE_CLIENT") and any(given.get(name) for name in _CLIENT_PARTS):
+        problems.append(
+            f"SOC_TASKS['DATASTORE_CLIENT'] makes the client whole: leave {', '.join(_CLIENT_PARTS)} out, or it."
+        )
     return problems
 
 

@@ -109,6 +109,10 @@ KEYS = {
     },
     "PIN_VERSION": {"good": [True, False], "bad": [1, None, "no"]},
     "STATE": {"good": ["django", "datastore"], "bad": ["redis", "", None]},
+    "DATASTORE_CLIENT": {"good": [None, "a.b", "a.b.c_1"], "bad": [5, "", "a", "a.b()", "a..b", "a.b\n"]},
+    "DATASTORE_PROJECT": {"good": [None, "school", "x.example:school-1"], "bad": [5, "", "a/b", "x" * 101]},
+    "DATASTORE_DATABASE": {"good": [None, "tasks-2"], "bad": [5, "", "(default)", "Tasks", "ab", "tasks-"]},
+    "DATASTORE_NAMESPACE": {"good": [None, "school", "A.b_c-1"], "bad": [5, "", "a b", "a/b", "x" * 101]},
     "DEFERRABLE": {"good": [(), [], ("a.b",), ["a", "b"]], "bad": ["a.b", None, {"a"}, (5,), [None]]},
 }
 
@@ -367,3 +371,9 @@ def test_queues_that_are_no_list_of_different_names_are_refused(settings, queues
     settings.CLOUD_TASKS_QUEUES = queues
     with pytest.raises(ConfigurationError, match="CLOUD_TASKS_QUEUES"):
         get_queues()
+
+
+def test_a_client_of_datastore_is_made_whole_or_of_parts(settings):
+    settings.SOC_TASKS = {"DATASTORE_CLIENT": "a.b", "DATASTORE_NAMESPACE": "school"}
+    with pytest.raises(ConfigurationError, match="makes the client whole"):
+        get_settings()

@@ -42,8 +42,8 @@ CODE_IN_DATA = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cl
 CODE_OF_DATA = {"eval", "exec", "compile", "__import__", "__builtins__", "__globals__", "CodeType"}
 LAZY = {"google", "grpc"}
 #: The only ones that may import google's libraries, and inside functions.
-GOOGLE = {"state/datastore", "views/oidc"}
-GOOGLE_PREFIXES = ("backends/cloud_tasks/", "engine/server", "logic/datastore_")
+GOOGLE = {"views/oidc"}
+GOOGLE_PREFIXES = ("backends/cloud_tasks/", "engine/server", "logic/datastore_", "state/datastore")
 
 
 def name_of(path):

@@ -5,19 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import ClassVar
-
-from django.db import connections
+from typing import Any, ClassVar
 
 from soc_tasks import signals
 from soc_tasks.conf import get_queues
 from soc_tasks.errors import (
-    ConfigurationError,
     EnqueueError,
     NotSupportedError,
     QueueNotFoundError,
     TaskTooLargeError,
 )
+from soc_tasks.state.transactions import find_alias
 from soc_tasks.values import Task
 
 #: The largest serialized task that Cloud Tasks accepts (recorded byte-exact from the service); the same everywhere.
@@ -40,22 +38,22 @@ class BaseBackend(ABC):
     #: Whether a name that nobody chose stays taken for a while after its task has ended.
     remembers_names: ClassVar[bool] = False
 
-    def submit(self, tasks: Sequence[Task], using: str | None = None) -> None:
+    def submit(self, tasks: Sequence[Task], using: Any = None) -> None:
         """Check `tasks`, hand them over, and tell those who listen.
 
         Args:
             tasks: what is to be queued; all or none.
-            using: database alias whose open atomic block the tasks belong to; None: the backend's own.
+            using: database alias, or client of Datastore, whose open transaction the tasks belong to; None: the
+                backend's own.
 
         Raises:
             TaskTooLargeError: a task is over 1,048,569 bytes.
             QueueNotFoundError: a queue does not exist.
             TaskAlreadyExistsError: a chosen name is taken.
             NotSupportedError: a task asks for routing where there is none.
-            ConfigurationError: `using` is no database alias.
+            ConfigurationError: `using` is none of these.
         """
-        if using is not None and using not in connections:
-            raise ConfigurationError(f"using={using!r} is no alias of DATABASES; known are {', '.join(connections)}.")
+        using = None if using is None else find_alias(using)
         for task in tasks:
             self.check_queue(task.queue)
             size = len(task.path) + len(task.body) + sum(len(k) + len(v) for k, v in task.headers.items())

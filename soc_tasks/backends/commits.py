@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections
 
 from soc_tasks.backends.base import Accept
-from soc_tasks.state import get_state
+from soc_tasks.state import get_state, transactions
 from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks")
@@ -34,9 +33,9 @@ class _Following:
 
     def __call__(self) -> None:
         """Hand the tasks on."""
-        if self._behind is not None and connections[self._behind].in_atomic_block:
+        if self._behind is not None and transactions.is_open(self._behind):
             # They would be part of that transaction, and wait for its commit like everything else in it.
-            transaction.on_commit(self, using=self._behind, robust=True)
+            transactions.on_commit(self._behind, self)
             return
         try:
             refused = self._accept(self.tasks) or {}
@@ -52,7 +51,7 @@ class _Following:
         state = get_state()
         try:
             with state.atomic():
-                state.hold_tasks(tasks, state.alias or "")
+                state.hold_tasks(tasks, state.alias)
         except Exception:
             names = ", ".join(f"{task.name} for {task.path}" for task in tasks)
             logger.exception("tasks whose transaction has committed are lost: %s", names)
@@ -71,17 +70,21 @@ def follow(tasks: Sequence[Task], using: str, accept: Accept, behind: str | None
         _told.add(using)
         logger.warning(
             "the database %s has no outbox: tasks of its transactions are queued after the commit, and are lost if the "
-            "process dies in between. Run manage.py migrate soc_tasks --database %s",
+            "process dies in between. %s",
             using,
-            using,
+            _advise(using),
         )
-    transaction.on_commit(_Following(tasks, accept, behind), using=using, robust=True)
+    transactions.on_commit(using, _Following(tasks, accept, behind))
+
+
+def _advise(using: str) -> str:
+    if get_state().alias in connections:
+        return f"Run manage.py migrate soc_tasks --database {using}"
+    return "Outboxes are kept where the state is, in Datastore"
 
 
 def find_following() -> Iterator[Task]:
     """Yield the tasks that wait for the commit of a transaction of this thread."""
-    connection: Any  # run_on_commit is not in the stubs as it is
-    for connection in connections.all(initialized_only=True):
-        for _, hook, _ in connection.run_on_commit:
-            if isinstance(hook, _Following):
-                yield from hook.tasks
+    for hook in transactions.find_hooks():
+        if isinstance(hook, _Following):
+            yield from hook.tasks

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db import connections
-
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.conf import get_settings
 from soc_tasks.engine import hooks
@@ -55,11 +53,12 @@ class EmbeddedBackend(BaseBackend):
             get_store(alias).add(tasks)
             return
         from soc_tasks.backends import commits, outbox
+        from soc_tasks.state import transactions
 
         theirs = using or alias
         if outbox.can_hold(theirs):
             outbox.hold(tasks, theirs, self.accept)
-        elif connections[theirs].in_atomic_block:
+        elif transactions.is_open(theirs):
             commits.follow(tasks, theirs, self.accept, behind=alias)
         else:
             get_store(alias).add(tasks)
@@ -80,8 +79,10 @@ class EmbeddedBackend(BaseBackend):
         return from_micros(self.store.clock.now())
 
     def shares_transaction(self, alias: str) -> bool:
-        """Tell whether a task enqueued in a transaction of `alias` commits with it."""
-        return alias == get_settings().database
+        """Tell whether a task enqueued in a transaction of `alias` commits with it: as a row here, or of its outbox."""
+        from soc_tasks.state import get_state
+
+        return alias in (get_settings().database, get_state().alias)
 
     def relay(self) -> int:
         """Hand over what waits in the outboxes."""

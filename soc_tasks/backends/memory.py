@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections
 
 from soc_tasks.backends.base import BaseBackend
-from soc_tasks.conf import get_settings
 from soc_tasks.errors import TaskAlreadyExistsError
+from soc_tasks.state import get_state, transactions
 from soc_tasks.values import Task
 
 
@@ -44,7 +44,7 @@ class MemoryBackend(BaseBackend):
 
     def enqueue(self, tasks: Sequence[Task], using: str | None) -> None:
         """Take `tasks`, at once or with the open transaction of `using`."""
-        alias = using or get_settings().database
+        alias = using or get_state().alias
         self.collect()
         taken = self.names | {(task.queue, task.name) for task in self._waiting() if task.named}
         for task in tasks:
@@ -54,8 +54,8 @@ class MemoryBackend(BaseBackend):
                     "names come free with flush_task_queues() alone."
                 )
             taken.add((task.queue, task.name))
-        if connections[alias].in_atomic_block:
-            transaction.on_commit(Pending(self, list(tasks)), using=alias)
+        if transactions.is_open(alias):
+            transactions.on_commit(alias, Pending(self, list(tasks)))
         else:
             self.tasks.extend(tasks)
 
@@ -92,6 +92,8 @@ class MemoryBackend(BaseBackend):
                     continue
                 if not committed or (open_savepoints is not None and not savepoints & open_savepoints):
                     found.append(hook)
+        if not committed:
+            found += [hook for hook in transactions.find_hooks(django=False) if isinstance(hook, Pending)]
         return found
 
 

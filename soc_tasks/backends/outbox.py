@@ -16,12 +16,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from django.db import Error, connections, transaction
+from django.db import Error, connections
 
 from soc_tasks.backends.base import Accept, RefusedForGoodError
 from soc_tasks.backends.commits import find_following
+from soc_tasks.conf import get_settings
 from soc_tasks.errors import BackendUnavailableError, EnqueueError, TaskTooLargeError
-from soc_tasks.state import get_state
+from soc_tasks.state import get_state, transactions
+from soc_tasks.state.base import BusyError, HeldId
 from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks")
@@ -40,13 +42,13 @@ RELAY_ROUNDS = 100
 
 def hold(tasks: Sequence[Task], using: str, accept: Accept) -> None:
     """Keep `tasks` with the transaction of `using`, and hand them to `accept` once it has committed."""
-    with _translated(using), transaction.atomic(using=using):
+    with _translated(using), transactions.atomic(using):
         ids = get_state().hold_tasks(tasks, using)
 
         def hand_on() -> None:  # no partial: Django wants a name when one fails
             _hand_on(list(tasks), ids, using, accept)
 
-        transaction.on_commit(hand_on, using=using, robust=True)
+        transactions.on_commit(using, hand_on)
 
 
 def can_hold(using: str) -> bool:
@@ -61,9 +63,9 @@ def _translated(using: str) -> Iterator[None]:
     try:
         yield
     except Error as error:
+        hint = f" If its table is missing, run `manage.py migrate --database {using}`." if using in connections else ""
         raise BackendUnavailableError(
-            f"The task could not be written to the outbox on {using!r}: {error}. "
-            f"If its table is missing, run `manage.py migrate --database {using}`."
+            f"The task could not be written to the outbox on {using!r}: {error}.{hint}"
         ) from error
 
 
@@ -87,16 +89,16 @@ def find_taken(tasks: Sequence[Task], using: str) -> list[Task]:
     return taken
 
 
-def _hand_on(tasks: Sequence[Task], ids: Sequence[int], using: str, accept: Accept) -> None:
-    target = get_state().alias
-    if target is not None and connections[target].in_atomic_block:
-        # Handed on now, the tasks would be undone with a transaction that they are no part of, and their rows gone.
-        # If it commits they are handed on then; if not, by the relay.
-        transaction.on_commit(lambda: _hand_on(tasks, ids, using, accept), using=target, robust=True)
-        return
+def _hand_on(tasks: Sequence[Task], ids: Sequence[HeldId], using: str, accept: Accept) -> None:
+    for target in {get_state().alias, get_settings().database}:
+        if transactions.is_open(target):
+            # Handed on now, the tasks would be undone with a transaction that they are no part of, and their rows gone.
+            # If it commits they are handed on then; if not, by the relay.
+            transactions.on_commit(target, lambda: _hand_on(tasks, ids, using, accept))
+            return
     try:
         _offer(tasks, ids, using, accept)
-    except (EnqueueError, Error):
+    except (EnqueueError, Error, BusyError):
         # The rows are safe: the relay takes them when the lease of this process has ended.
         logger.exception("could not hand on %d tasks from the outbox on %s; the relay will", len(tasks), using)
 
@@ -107,7 +109,7 @@ def relay(accept: Accept) -> int:
     for using in get_state().outbox_aliases():
         try:
             count += _relay_alias(using, accept)
-        except (BackendUnavailableError, Error) as error:
+        except (BackendUnavailableError, Error, BusyError) as error:
             # Their lease ends, and the next call tries again; the other aliases need not wait for that.
             if using not in _in_trouble:
                 logger.warning("could not hand on what waits in the outbox on %s, trying again: %s", using, error)
@@ -128,7 +130,7 @@ def _relay_alias(using: str, accept: Accept) -> int:
     return count
 
 
-def _offer(tasks: Sequence[Task], ids: Sequence[int], using: str, accept: Accept) -> int:
+def _offer(tasks: Sequence[Task], ids: Sequence[HeldId], using: str, accept: Accept) -> int:
     """Hand tasks on, and drop the rows of those that were taken; return how many that were."""
     state, refused = get_state(), accept(tasks) or {}
     state.drop_held(using, [row for number, row in enumerate(ids) if number not in refused])
@@ -137,8 +139,7 @@ def _offer(tasks: Sequence[Task], ids: Sequence[int], using: str, accept: Accept
         for_good = isinstance(error, RefusedForGoodError | TaskTooLargeError)
         if for_good or datetime.now(UTC) - task.created > PATIENCE:
             logger.error("task %s for queue %s was refused and is a dead letter now: %s", task.name, task.queue, error)
-            with state.atomic():
-                state.task_refused(task, error)
+            state.task_refused(task, error)
             # Dropped last: if this process ends in between, there are two letters rather than none.
             state.drop_held(using, [ids[number]])
         else:

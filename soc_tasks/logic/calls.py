@@ -11,13 +11,13 @@ from types import FunctionType
 from typing import Any, Final, NamedTuple
 
 from django.conf import settings as django_settings
-from django.db import connections
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from soc_tasks.errors import PayloadError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.arguments import Arguments
 from soc_tasks.logic.payloads import UnknownNameError
+from soc_tasks.state.transactions import is_known
 
 #: Of the text's form. A release reads its own, and those before.
 VERSION: Final = 1
@@ -153,7 +153,7 @@ def read_call(text: str) -> Call:
         raise PayloadError("This is no deferred call of a version that this release knows.")
     if values.keys() != _FIELDS.keys() or not all(isinstance(values[name], kind) for name, kind in _FIELDS.items()):
         raise PayloadError("A field of this deferred call is missing, one too many, or of another type.")
-    if values["atomic"] and values["using"] not in connections:
+    if values["atomic"] and not is_known(values["using"]):
         raise UnknownNameError(f"There is no database {values['using']!r:.100} here.")
     function, kwargs = values["function"], values["kwargs"]
     if not callable(function) or not all(isinstance(name, str) for name in kwargs):

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
-
-from django.conf import settings as django_settings
 
 from soc_tasks.errors import ConfigurationError
 from soc_tasks.logic.datastore_filters import Condition, describe_index, read_filter
 from soc_tasks.logic.datastore_keys import KEY, Path
-
-#: How the client is told of an emulator, and of the project.
-EMULATOR_VARIABLE: Final = "DATASTORE_EMULATOR_HOST"
-PROJECT_VARIABLES: Final = ("DATASTORE_DATASET", "GOOGLE_CLOUD_PROJECT")
+from soc_tasks.state import datastore_client
 
 _NAMESPACE: Final = re.compile(r"[0-9A-Za-z._-]{1,100}")
 
 
 def get_client(given: Any = None) -> Any:
     """Return the client to read with: the one that was given, or this process's own."""
-    return given if given is not None else _make_client(os.getpid(), os.environ.get(EMULATOR_VARIABLE))
-
-
-@lru_cache(maxsize=1)
-def _make_client(process: int, emulator: str | None) -> Any:
-    """Return a new client, in the environment's project or else that of Cloud Tasks; no channel outlives a fork."""
-    from google.cloud import datastore
-
-    named = any(os.environ.get(name) for name in PROJECT_VARIABLES)
-    project = None if named else getattr(django_settings, "CLOUD_TASKS_PROJECT_ID", None)
-    return datastore.Client(project=project)
+    return given if given is not None else datastore_client.get_client()
 
 
 def is_query(value: Any) -> bool:

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.db import connections
-
-from soc_tasks.errors import ConfigurationError
 from soc_tasks.logic import envelopes
 from soc_tasks.logic.calls import Call, describe, write_call
 from soc_tasks.logic.current import current_task
 from soc_tasks.logic.deferred_iterations import defer_iteration_with_finalize
 from soc_tasks.logic.deferring import check_function, make_request, submit
 from soc_tasks.logic.tasks import build_task, refuse_event_loop
+from soc_tasks.state.transactions import default_alias, find_alias
 from soc_tasks.values import RetryOptions, TaskHandle
 
 __all__ = ["defer", "defer_iteration_with_finalize", "get_deferred_shard_index"]
@@ -30,7 +28,7 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "_version": None,
     "_instance": None,
     "_transactional": None,
-    "_using": "default",
+    "_using": None,
     "_small_task": False,
     "_wipe_related_caches": True,
     "_retry_options": None,
@@ -102,13 +100,8 @@ def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     for name in _FLAGS:
         if not isinstance(options[name], bool):
             raise TypeError(f"{name} must be True or False, not {options[name]!r}.")
-    for name in ("_queue", "_using"):
-        if options[name] is None:
-            options[name] = _OPTIONS[name]
-    if options["_using"] not in connections:
-        raise ConfigurationError(
-            f"_using={options['_using']!r} is no alias of DATABASES; known are {', '.join(connections)}."
-        )
+    options["_queue"] = _OPTIONS["_queue"] if options["_queue"] is None else options["_queue"]
+    options["_using"] = default_alias() if options["_using"] is None else find_alias(options["_using"], "_using")
     options["_retry_options"] = _read_retry(options["_retry_options"])
     if options["_countdown"] == 0 and options["_countdown"] is not False:
         # As in djangae: it does not go before the eta.

@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from django.db import connections
 from django.db.models import Manager, QuerySet
 
-from soc_tasks.errors import ConfigurationError
 from soc_tasks.logic import envelopes
 from soc_tasks.logic.calls import describe
 from soc_tasks.logic.datastore_batches import DatastoreLogic
@@ -22,6 +20,7 @@ from soc_tasks.logic.runs import check_one_alias
 from soc_tasks.logic.sharding import check_shard_count
 from soc_tasks.logic.skipping import check_on_error
 from soc_tasks.logic.tasks import build_task, refuse_event_loop
+from soc_tasks.state.transactions import default_alias, find_alias
 from soc_tasks.values import TaskHandle
 
 #: The options, with their defaults.
@@ -34,7 +33,7 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "_shards": 5,
     "_delete_marker": True,
     "_transactional": None,
-    "_using": "default",
+    "_using": None,
     "_atomic": False,
     "_batch_size": None,
     "_throttle": None,
@@ -50,7 +49,6 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "_shards": (int,),
     "_delete_marker": (bool,),
     "_transactional": (bool, type(None)),
-    "_using": (str, type(None)),
     "_atomic": (bool,),
     "_batch_size": (int, type(None)),
     "_on_error": (str,),
@@ -177,12 +175,8 @@ def _take_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[s
             raise TypeError(f"{name} must be {' or '.join(_name(kind) for kind in kinds)}, not {value!r:.200}.")
     if options["key_ranges_getter"] is not None and not callable(options["key_ranges_getter"]):
         raise TypeError(f"key_ranges_getter must be a function or None, not {options['key_ranges_getter']!r:.200}.")
-    for name in ("_queue", "_using"):
-        options[name] = options[name] or _OPTIONS[name]
-    if options["_using"] not in connections:
-        raise ConfigurationError(
-            f"_using={options['_using']!r} is no alias of DATABASES; known are {', '.join(connections)}."
-        )
+    options["_queue"] = options["_queue"] or _OPTIONS["_queue"]
+    options["_using"] = default_alias() if options["_using"] is None else find_alias(options["_using"], "_using")
     return options, rest
 
 

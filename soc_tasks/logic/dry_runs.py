@@ -25,6 +25,7 @@ from soc_tasks.logic.urls import resolve_target
 from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
+from soc_tasks.state.transactions import ClientAlias
 from soc_tasks.values import META_HEADER, Delivery, Task, TaskRequest
 
 
@@ -121,6 +122,12 @@ class DryRun:
         return self._run(lambda backend, dispatch: (record, left))
 
     def _run(self, begin: Callable[..., tuple[IterationRecord, list[ShardRecord]]]) -> Report:
+        if isinstance(get_state().alias, ClientAlias):
+            # Before anything runs: no transaction is around what a view writes there.
+            raise DryRunError(
+                "A dry run undoes what is written to databases in DATABASES alone, and the state is in Datastore: what "
+                "batches write there would stay. Try the iteration on an emulator, in a namespace of its own."
+            )
         backend = HoldingBackend(get_backend())
         with backend_in_place(backend), connections_kept(), mails_held_back() as mails:
             dispatch = InProcessDispatcher()

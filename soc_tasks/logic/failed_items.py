@@ -114,8 +114,14 @@ class LedgerSource:
         return not ids or state.drop_failed_items(ids) == len(ids)
 
     def _find(self, entity: Any) -> FailedItem:
-        [place] = [place for place, known in enumerate(self.entities) if known is entity][:1]
-        return self.items[place]
+        # Datastore's are read once more in the transaction, and are others then, with the same key.
+        key = getattr(entity, "key", None) if self.source.is_in_datastore else None
+        known = [
+            place
+            for place, known in enumerate(self.entities)
+            if known is entity or (key is not None and known.key == key)
+        ]
+        return self.items[known[0]]
 
 
 def open_source(plan: Plan, source: Source, iteration: IterationRecord) -> tuple[Plan, Source | LedgerSource]:
@@ -159,50 +165,53 @@ def start_retry(iteration_id: str, ids: Sequence[int] | None) -> str | None:
         RetryRunningError: some are meant, and a retry is under way.
         NotRetriableError: the plan of a deferred iteration was cleared.
     """
-    state = get_state()
     wanted = None if ids is None else sorted(set(ids))
-    with state.atomic():
-        origin = state.get_iteration(iteration_id, lock=True)
-        if origin is None:
-            raise LookupError(f"There is no iteration {iteration_id!r}.")
-        before = state.get_iteration(origin.options.get("retry", ""))
-        if before is not None and before.status in ("running", "paused"):
-            if wanted is None:
-                return before.id
-            raise RetryRunningError(
-                f"Failed items of iteration {origin.id} are being tried again by {before.id}, which is "
-                f"{before.status}; wait for its end, or cancel it."
-            )
-        number, last = state.count_failed_items(origin.id, ids=wanted)
-        if wanted is not None and number < len(wanted):
-            raise LookupError(
-                f"Iteration {origin.id} has not all of these failed items (any more); it has "
-                f"{number:,} of the {len(wanted):,}. `tasks iterations failed {origin.id}` lists them."
-            )
-        if not number:
-            return None
-        if state.get_payload(origin.id) == b"":
-            raise NotRetriableError(
-                f"The queryset and the functions of iteration {origin.id} were dropped when it was cancelled, so that "
-                "its failed items cannot be tried again; start it anew over them."
-            )
-        taken = ("path", "script_name", "inherited", "context", "selection")
-        options = {name: origin.options[name] for name in taken if name in origin.options}
-        retry = IterationRecord(
-            id=make_start_id(),
-            name=origin.name,
-            total=number,
-            options={
-                **options,
-                "shards": 1,
-                "repeats": False,
-                "retries": origin.id,
-                "rows": origin.total,
-                "items": wanted,
-                "last": last,
-            },
+    return get_state().run(lambda: _start_retry(iteration_id, wanted))
+
+
+def _start_retry(iteration_id: str, wanted: list[int] | None) -> str | None:
+    state = get_state()
+    origin = state.get_iteration(iteration_id, lock=True)
+    if origin is None:
+        raise LookupError(f"There is no iteration {iteration_id!r}.")
+    before = state.get_iteration(origin.options.get("retry", ""))
+    if before is not None and before.status in ("running", "paused"):
+        if wanted is None:
+            return before.id
+        raise RetryRunningError(
+            f"Failed items of iteration {origin.id} are being tried again by {before.id}, which is "
+            f"{before.status}; wait for its end, or cancel it."
         )
-        begin_run(retry, [ShardRecord(iteration=retry.id, index=0, context=retry.options["context"])])
-        origin.options["retry"] = retry.id
-        state.save_options(origin)
+    number, last = state.count_failed_items(origin.id, ids=wanted)
+    if wanted is not None and number < len(wanted):
+        raise LookupError(
+            f"Iteration {origin.id} has not all of these failed items (any more); it has "
+            f"{number:,} of the {len(wanted):,}. `tasks iterations failed {origin.id}` lists them."
+        )
+    if not number:
+        return None
+    if state.get_payload(origin.id) == b"":
+        raise NotRetriableError(
+            f"The queryset and the functions of iteration {origin.id} were dropped when it was cancelled, so that "
+            "its failed items cannot be tried again; start it anew over them."
+        )
+    taken = ("path", "script_name", "inherited", "context", "selection")
+    options = {name: origin.options[name] for name in taken if name in origin.options}
+    retry = IterationRecord(
+        id=make_start_id(),
+        name=origin.name,
+        total=number,
+        options={
+            **options,
+            "shards": 1,
+            "repeats": False,
+            "retries": origin.id,
+            "rows": origin.total,
+            "items": wanted,
+            "last": last,
+        },
+    )
+    begin_run(retry, [ShardRecord(iteration=retry.id, index=0, context=retry.options["context"])])
+    origin.options["retry"] = retry.id
+    state.save_options(origin)
     return retry.id

@@ -116,26 +116,28 @@ class Iteration:
 
     def resume(self) -> Iteration:
         """Go on from the stored cursors, after a pause or a failure. Without effect on any other."""
-        state = get_state()
-        with state.atomic():
-            # Shards before the iteration, as slices lock them: two orders would deadlock.
-            state.lock_shards(self.id)
-            record = state.get_iteration(self.id, lock=True)
-            if record is not None and record.status in ("paused", "failed"):
-                if record.status == "failed":
-                    # The error budget counts anew.
-                    done, failed = state.sum_shards(self.id)
-                    record.options["forgiven"] = {"done": done, "failed": failed}
-                    state.save_options(record)
-                record.status, record.finished, record.error = "running", None, ""
-                state.save_iteration(record)
-                state.delete_letters_of(self.id)
-                # Those too many park again, before their first batch.
-                record.parked = 0
-                state.save_concurrency(record)
-                for shard in state.resume_shards(self.id):
-                    enqueue_slice(record, shard)
+        get_state().run(self._resume)
         return self.refresh()
+
+    def _resume(self) -> None:
+        state = get_state()
+        # Shards before the iteration, as slices lock them: two orders would deadlock.
+        state.lock_shards(self.id)
+        record = state.get_iteration(self.id, lock=True)
+        if record is not None and record.status in ("paused", "failed"):
+            if record.status == "failed":
+                # The error budget counts anew.
+                done, failed = state.sum_shards(self.id)
+                record.options["forgiven"] = {"done": done, "failed": failed}
+                state.save_options(record)
+            record.status, record.finished, record.error = "running", None, ""
+            state.save_iteration(record)
+            state.delete_letters_of(self.id)
+            # Those too many park again, before their first batch.
+            record.parked = 0
+            state.save_concurrency(record)
+            for shard in state.resume_shards(self.id):
+                enqueue_slice(record, shard)
 
     def set_concurrency(self, limit: int | None) -> Iteration:
         """Let no more than so many shards work at a time, from their next batch on. Without effect on what has ended.
@@ -154,12 +156,15 @@ class Iteration:
                 "to stop all of them, pause() the iteration."
             )
         state = get_state()
-        with state.atomic():
+
+        def change() -> None:
             record = state.get_iteration(self.id, lock=True)
             if record is not None and record.status in ("running", "paused", "failed"):
                 record.concurrency = limit
                 state.save_concurrency(record)
                 parking.wake(self.id)
+
+        state.run(change)
         return self.refresh()
 
     def failed_items(self, limit: int = 100) -> list[FailedItem]:
@@ -200,7 +205,8 @@ class Iteration:
 
     def _change(self, status: str, before: tuple[str, ...]) -> Iteration:
         state = get_state()
-        with state.atomic():
+
+        def change() -> None:
             record = state.get_iteration(self.id, lock=True)
             if record is not None and record.status in before:
                 record.status = status
@@ -209,4 +215,6 @@ class Iteration:
                 if status == "cancelled":
                     # What a deferred iteration needs is needed no more, unless for its failed items.
                     forget_plan(record)
+
+        state.run(change)
         return self.refresh()

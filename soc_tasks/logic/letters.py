@@ -56,9 +56,12 @@ def name_work(letter: DeadLetter) -> str:
 def discard_letters(letters: Sequence[DeadLetter]) -> int:
     """Drop dead letters for good, with what was kept for their tasks; return how many there were."""
     state = get_state()
-    with state.atomic():
+
+    def discard() -> int:
         forget(*(letter.task.start_id for letter in letters))
         return state.delete_dead_letters([letter.id for letter in letters if letter.id is not None])
+
+    return state.run(discard)
 
 
 def retry_letter(letter_id: int) -> str:
@@ -75,27 +78,28 @@ def retry_letter(letter_id: int) -> str:
     Raises:
         LetterNotFoundError: it is gone.
     """
+    return get_state().run(lambda: _retry(letter_id))
+
+
+def _retry(letter_id: int) -> str:
     state = get_state()
-    with state.atomic():
-        letter = state.get_dead_letter(letter_id)
-        if letter is None:
-            raise LetterNotFoundError(f"There is no dead letter {letter_id}.")
-        meta = read_meta(letter.task)
-        if meta is not None and meta.slice is not None:
-            return _resume(letter, meta.slice.iteration)
-        # Deleted first: of two who retry one letter, one finds it gone.
-        if not state.delete_dead_letters([letter_id]):
-            raise LetterNotFoundError(f"There is no dead letter {letter_id} any more.")
-        now = datetime.now(UTC)
-        headers = dict(letter.task.headers)
-        if meta is not None:
-            # Its attempts, and the time that they may take, count anew.
-            anew = dataclasses.replace(meta, tried=0, since=round(now.timestamp(), 3), unknown_since=None, waits=0)
-            headers[META_HEADER] = anew.to_header()
-        task = dataclasses.replace(
-            letter.task, name=make_start_id(), named=False, headers=headers, created=now, eta=None
-        )
-        get_backend().submit([task], state.alias)
+    letter = state.get_dead_letter(letter_id)
+    if letter is None:
+        raise LetterNotFoundError(f"There is no dead letter {letter_id}.")
+    meta = read_meta(letter.task)
+    if meta is not None and meta.slice is not None:
+        return _resume(letter, meta.slice.iteration)
+    # Deleted first: of two who retry one letter, one finds it gone.
+    if not state.delete_dead_letters([letter_id]):
+        raise LetterNotFoundError(f"There is no dead letter {letter_id} any more.")
+    now = datetime.now(UTC)
+    headers = dict(letter.task.headers)
+    if meta is not None:
+        # Its attempts, and the time that they may take, count anew.
+        anew = dataclasses.replace(meta, tried=0, since=round(now.timestamp(), 3), unknown_since=None, waits=0)
+        headers[META_HEADER] = anew.to_header()
+    task = dataclasses.replace(letter.task, name=make_start_id(), named=False, headers=headers, created=now, eta=None)
+    get_backend().submit([task], state.alias)
     return f"queued in {task.queue} as {task.name}"
 
 

@@ -39,10 +39,12 @@ class Pace:
     Args:
         size: entities of the first batch.
         target: seconds that a batch should take.
+        most: entities that one may have.
     """
 
-    def __init__(self, size: int, target: float) -> None:
-        self.size = size
+    def __init__(self, size: int, target: float, most: int = MAX_BATCH_SIZE) -> None:
+        self._most = most
+        self.size = min(size, most)
         self._target = target
         self._started = 0.0
 
@@ -53,4 +55,4 @@ class Pace:
 
     def end(self, worked: int) -> None:
         """End a batch in which `worked` entities were done."""
-        self.size = steer(self.size, worked, clock() - self._started, self._target)
+        self.size = min(steer(self.size, worked, clock() - self._started, self._target), self._most)

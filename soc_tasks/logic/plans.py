@@ -20,6 +20,7 @@ from soc_tasks.logic.sharding import Getter
 from soc_tasks.logic.throttling import Throttle
 from soc_tasks.logic.urls import find_options
 from soc_tasks.state import get_state
+from soc_tasks.state.transactions import ClientAlias
 from soc_tasks.values import FailedItem
 
 #: The context keys that steer an iteration.
@@ -111,6 +112,11 @@ class Source:
         if self.batch_size is not None or not getattr(self.logic, "is_paced", False):
             return None
         return int(self.logic.batch_size)
+
+    @property
+    def place(self) -> str | None:
+        """Return the place that the entities are in, where the logic tells: an alias, or that of a Datastore client."""
+        return ClientAlias(self.logic.client) if self.is_in_datastore else self.using
 
     @property
     def is_in_datastore(self) -> bool:
@@ -281,7 +287,8 @@ def find_problem(plan: Plan) -> str | None:
     except (FatalTaskError, ValueError, TypeError, LookupError) as error:
         return str(error)
     settings = get_settings()
-    if plan.atomic and source.is_in_datastore and settings.state != "datastore":
+    in_datastore = settings.state == "datastore"
+    if plan.atomic and (source.is_in_datastore or source.using is not None) and source.is_in_datastore != in_datastore:
         return explain_two_stores(source)
     state = settings.database
     if plan.atomic and source.using not in (None, state):
@@ -293,10 +300,12 @@ def find_problem(plan: Plan) -> str | None:
 
 
 def explain_two_stores(source: Source) -> str:
-    """Return why a batch of Datastore's entities cannot commit together with a state in SQL."""
+    """Return why a batch cannot commit together with a state that is in another kind of store."""
+    places = ("Datastore", "SQL") if source.is_in_datastore else ("SQL", "Datastore")
     return (
-        f"atomic=True needs the entities and soc_tasks' state in one store, but {source.logic!r} reads Datastore, and "
-        "SOC_TASKS['STATE'] is 'django', which is SQL. Leave atomic out, and make the view safe to repeat on a batch."
+        f"atomic=True needs the entities and soc_tasks' state in one store, but {source.logic!r} reads {places[0]}, "
+        f"and SOC_TASKS['STATE'] is {get_settings().state!r}, which is {places[1]}. Leave atomic out, and make the "
+        "view safe to repeat on a batch."
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from django.core.exceptions import FieldError
 
 from soc_tasks.backends import get_backend
-from soc_tasks.conf import get_settings
 from soc_tasks.errors import ConfigurationError, FatalTaskError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.batches import ModelLogic
@@ -24,6 +23,7 @@ from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import BusyError, IterationRecord, ShardRecord
 from soc_tasks.state.locks import is_lock_error
+from soc_tasks.state.transactions import ClientAlias, shares_transaction
 from soc_tasks.values import META_HEADER, IterationResult, Task, TaskRequest
 
 
@@ -66,8 +66,7 @@ def start_run(
     )
     state = get_state()
     try:
-        with state.atomic():
-            return begin_run(record, shards)
+        return state.run(lambda: begin_run(record, shards))
     except Exception as error:
         if is_lock_error(error):
             raise BusyError(str(error)) from error
@@ -191,15 +190,15 @@ def check_one_alias(plan: Plan, source: Source) -> None:
     Raises:
         ConfigurationError: they are on different aliases.
     """
-    state, entities = get_state(), source.using
-    if source.is_in_datastore and state.alias is not None:
+    state, entities = get_state(), source.place
+    if entities is not None and isinstance(entities, ClientAlias) != isinstance(state.alias, ClientAlias):
         raise ConfigurationError(explain_two_stores(source))
-    if entities is not None and entities != state.alias:
+    if entities is not None and not shares_transaction(entities, state.alias):
         raise ConfigurationError(
-            f"atomic=True needs the entities and soc_tasks' tables in one database, but the entities are on "
-            f"{entities!r} and SOC_TASKS['DATABASE'] is {state.alias!r}."
+            f"atomic=True needs the entities and soc_tasks' state in one database, but the entities are on "
+            f"{str(entities)!r}, and the state is on {str(state.alias)!r}."
         )
-    if state.alias is None or not get_backend().shares_transaction(state.alias):
+    if not get_backend().shares_transaction(state.alias):
         raise ConfigurationError("atomic=True needs a queue that commits with the state's transaction.")
 
 
@@ -338,7 +337,7 @@ def _repeat(iteration: IterationRecord, seconds: float) -> None:
 
 
 def _submit(tasks: list[Task]) -> None:
-    get_backend().submit(tasks, get_state().alias or get_settings().database)
+    get_backend().submit(tasks, get_state().alias)
 
 
 def _make_task(iteration: IterationRecord, meta: Meta, body: bytes, countdown: float | None, name: str) -> Task:

@@ -14,6 +14,7 @@ from soc_tasks.errors import DoNotRepeatException, FatalTaskError, PayloadError
 from soc_tasks.logic import parking, payloads, stealing
 from soc_tasks.logic.budgets import Budget, Cut
 from soc_tasks.logic.failed_items import LedgerSource, open_source
+from soc_tasks.logic.full_logic import MAX_BATCH_SIZE
 from soc_tasks.logic.pacing import Pace
 from soc_tasks.logic.plans import Plan, Source, make_source
 from soc_tasks.logic.progress import next_rate
@@ -103,14 +104,17 @@ class SliceRun:
             return Step([], None, finalizes=True)
         source = self.get_source(iteration)
         if self.pace is None and (size := source.first_size) is not None:
+            atomic = self.plan.atomic
             self.pace = Pace(
-                shard.batch_size or size, self.state.bound_batch(get_settings().batch_seconds, self.plan.atomic)
+                shard.batch_size or size,
+                self.state.bound_batch(get_settings().batch_seconds, atomic),
+                self.state.bound_size(MAX_BATCH_SIZE, atomic),
             )
         size = None if self.pace is None else self.pace.begin()
         if shard.halved is not None:
             size = shard.halved
         key = shard.cursor if shard.cursor is not None else (shard.start or source.start_key)
-        entities, next_key = source.fetch(key, end_key=shard.end, limit=size)
+        entities, next_key = self.state.read_batch(lambda: source.fetch(key, end_key=shard.end, limit=size))
         if next_key is not None and next_key == key:
             raise FatalTaskError(f"The logic returned its own start_key {key!r} again; it would never end.")
         entities = list(entities)

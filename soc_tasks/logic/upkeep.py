@@ -40,8 +40,7 @@ def reissue_stuck() -> int:
     that are gone gets a new one. Failed shards wait for `resume`.
     """
     state, count = get_state(), 0
-    with state.atomic():
-        shards = state.touch_stuck_shards(state.now() - STUCK_AFTER, STUCK_AT_ONCE)
+    shards = state.touch_stuck_shards(state.now() - STUCK_AFTER, STUCK_AT_ONCE)
     for shard in shards:
         iteration = state.get_iteration(shard.iteration)
         if iteration is None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from django.core.signals import setting_changed
 
 from soc_tasks.conf import get_settings
-from soc_tasks.errors import NotSupportedError
 
 if TYPE_CHECKING:
     from soc_tasks.state.base import BaseState
@@ -16,13 +15,11 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=1)
 def get_state() -> BaseState:
-    """Return the state that `SOC_TASKS["STATE"]` names.
+    """Return the state that `SOC_TASKS["STATE"]` names."""
+    if get_settings().state == "datastore":
+        from soc_tasks.state.datastore import DatastoreState
 
-    Raises:
-        NotSupportedError: this release does not have it.
-    """
-    if get_settings().state != "django":
-        raise NotSupportedError('SOC_TASKS["STATE"] can only be "django" in this release.')
+        return DatastoreState()
     from soc_tasks.state.django import DjangoState  # imports models
 
     return DjangoState()

@@ -10,15 +10,21 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from soc_tasks.meta import read_meta
 from soc_tasks.state.ledger import BaseLedger
+from soc_tasks.state.records import DeadLetter, IterationRecord, ShardRecord
 from soc_tasks.values import Task
 
+__all__ = ["BaseState", "BusyError", "DeadLetter", "HeldId", "IterationRecord", "ShardBusyError", "ShardRecord"]
+
 logger = logging.getLogger("soc_tasks")
+
+T = TypeVar("T")
+#: By what a task of the outbox is known there.
+HeldId = int | str
 
 
 class BusyError(Exception):
@@ -29,115 +35,6 @@ class ShardBusyError(BusyError):
     """The shard is locked by another delivery, or the database undid the slice to let others go on."""
 
 
-@dataclass(slots=True, kw_only=True)
-class ShardRecord:
-    """One shard of an iteration.
-
-    Args:
-        iteration: id of the iteration.
-        index: 0 for the first.
-        start, end: half-open range of keys; None is an open end.
-        cursor: key of the first entity that is not done, or None before the first batch.
-        context: the context as typed JSON, edits included.
-        step: how many slices were handed over.
-        epoch: how often it was resumed.
-        owner: who works on it, or "".
-        until: when that lease ends.
-        status: "running", "parked", "done" or "failed".
-        attempts: failures since the last progress.
-        done: entities done.
-        failed: entities given up.
-        halved: entities that the batch at the cursor was cut down to, since it failed; None: it did not.
-        rate: entities a second of late.
-        batch_size: entities a batch of late, where it steers itself.
-        expected: entities that will be done or given up when its range is, as counted when that was made; or None.
-        drained: whether its range is done, and it looks for a part of another one's rest.
-        wants: index of the shard whose part, from `start` to `end`, a drained one has asked for.
-        hold: why it is held back, or "".
-        progressed_at: when the cursor last moved.
-        error: the last failure.
-    """
-
-    iteration: str
-    index: int
-    start: str | None = None
-    end: str | None = None
-    cursor: str | None = None
-    context: str = "{}"
-    step: int = 0
-    epoch: int = 0
-    owner: str = ""
-    until: datetime | None = None
-    status: str = "running"
-    attempts: int = 0
-    done: int = 0
-    failed: int = 0
-    halved: int | None = None
-    rate: float = 0.0
-    batch_size: int | None = None
-    expected: int | None = None
-    drained: bool = False
-    wants: int | None = None
-    hold: str = ""
-    progressed_at: datetime | None = None
-    error: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class IterationRecord:
-    """One run over a set of entities.
-
-    Args:
-        id: the start id of the task that started it.
-        name: what runs, for people.
-        status: "running", "paused", "cancelled", "succeeded" or "failed".
-        unfinished: how many shards are not done.
-        total: how many entities there were at the start, or None where nobody counted.
-        parked: how many shards are parked: not done, and without a task until there is room.
-        concurrency: how many shards may be neither done nor parked at a time; None: all.
-        wanted: whether a shard may have asked for a part of another's rest; only a hint, to save looking.
-        options: plain JSON: path, script_name, inherited, the original context, repeat.
-        created, finished: when it began and ended.
-        error: what ended it.
-    """
-
-    id: str
-    name: str
-    status: str = "running"
-    unfinished: int = 1
-    total: int | None = None
-    parked: int = 0
-    concurrency: int | None = None
-    wanted: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
-    created: datetime | None = None
-    finished: datetime | None = None
-    error: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class DeadLetter:
-    """A task that failed for good, kept with its error.
-
-    Args:
-        id: None until it is kept.
-        task: the task, to be run again.
-        attempts: how many attempts were made.
-        error_type: class of the last exception, or what the queue saw.
-        error: its message.
-        traceback: its traceback, for the operator.
-        created: when it died.
-    """
-
-    task: Task
-    attempts: int
-    error_type: str
-    error: str = ""
-    traceback: str = ""
-    id: int | None = None
-    created: datetime | None = None
-
-
 def _breathe_never() -> None:
     """Do nothing: writers of this state do not keep each other out."""
 
@@ -145,12 +42,25 @@ def _breathe_never() -> None:
 class BaseState(BaseLedger, ABC):
     """Keeps what must survive."""
 
-    #: The database alias that it lives on, or None outside Django's databases.
-    alias: str | None = None
-
+    @property
     @abstractmethod
+    def alias(self) -> str:
+        """Return where it lives: an alias of DATABASES, or the name of another place (transactions.py)."""
+
     def atomic(self) -> AbstractContextManager[Any]:
-        """Open a transaction on the state."""
+        """Open a transaction on the state, or a part of the one that is open."""
+        from soc_tasks.state import transactions  # which asks for the state
+
+        return transactions.atomic(self.alias)
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do `work` in a transaction, and again where the store undoes it; all that it does must be undone with it."""
+        with self.atomic():
+            return work()
+
+    def read_batch(self, fetch: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Fetch entities and the key that follows, for a batch that may be part of the open transaction."""
+        return fetch()
 
     def now(self) -> datetime:
         """Return the time by which leases and progress are judged: the same for all who share this state."""
@@ -168,6 +78,10 @@ class BaseState(BaseLedger, ABC):
             atomic: whether the whole batch is one transaction.
         """
         return seconds
+
+    def bound_size(self, most: int, atomic: bool) -> int:
+        """Return how many entities a batch that steers itself may have, where its transaction has no room for more."""
+        return most
 
     @abstractmethod
     def claim_receipt(self, start_id: str, using: str) -> bool:
@@ -289,6 +203,7 @@ class BaseState(BaseLedger, ABC):
     def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
         """Return running shards without a live lease that had no progress since `before`, and count them as touched.
 
+        In transactions of its own.
         Where that is judged again, it is from now: one that waits for a slow queue is not returned every time.
         """
 
@@ -305,11 +220,11 @@ class BaseState(BaseLedger, ABC):
         """Delete what has been kept for the retention time; return how much that was."""
 
     @abstractmethod
-    def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[int]:
+    def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[HeldId]:
         """Write outbox rows in the open transaction of `using`; return their ids."""
 
     @abstractmethod
-    def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[int, Task]]:
+    def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[HeldId, Task]]:
         """Lease held tasks of `using`, oldest first."""
 
     @abstractmethod
@@ -329,7 +244,7 @@ class BaseState(BaseLedger, ABC):
         """Return queue and name of those of `tasks` that wait in the outbox of `using`."""
 
     @abstractmethod
-    def drop_held(self, using: str, ids: Sequence[int]) -> None:
+    def drop_held(self, using: str, ids: Sequence[HeldId]) -> None:
         """Delete outbox rows whose tasks were accepted."""
 
     def task_progress(self, task: Task) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import simplejson
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, connections
 from django.db.models import Exists, F, OuterRef, Q
 
 from soc_tasks.conf import get_settings
@@ -25,8 +25,9 @@ from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBu
 from soc_tasks.state.breather import SqliteBreather
 from soc_tasks.state.django_ledger import DjangoLedger
 from soc_tasks.state.django_outbox import DjangoOutbox
+from soc_tasks.state.kept_tasks import spell_out
 from soc_tasks.state.locks import is_lock_error
-from soc_tasks.state.rows import insert_or_ignore, read_task, spell_out, write_task
+from soc_tasks.state.rows import insert_or_ignore, read_task, write_task
 
 logger = logging.getLogger("soc_tasks")
 
@@ -85,12 +86,13 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
     """Keeps records in the tables of soc_tasks.models."""
 
     def __init__(self) -> None:
-        self.alias: str = get_settings().database
-        super().__init__(self.alias)
+        self._alias = get_settings().database
+        super().__init__(self._alias)
 
-    def atomic(self) -> AbstractContextManager[Any]:
-        """Open a transaction on `DATABASE`."""
-        return transaction.atomic(using=self.alias)
+    @property
+    def alias(self) -> str:
+        """Return `DATABASE`."""
+        return self._alias
 
     def now(self) -> datetime:
         """Return the time by the database's clock, where the machines that share it may have others."""
@@ -317,7 +319,11 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
         return [_read_shard(row) for row in rows.order_by("index")]
 
     def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
-        """Return running shards without progress, in the open transaction."""
+        """Return running shards without progress."""
+        with self.atomic():
+            return self._touch_stuck_shards(before, limit)
+
+    def _touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
         now = self.now()
         rows = ShardRow.objects.using(self.alias).filter(
             Q(until=None) | Q(until__lt=now),

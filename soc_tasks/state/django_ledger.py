@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 from django.db.models import Count, Max, QuerySet, Sum
 
 from soc_tasks.models import FailedItemRow, ShardRow
-from soc_tasks.state.rows import spell_out
+from soc_tasks.state.kept_tasks import spell_out
 from soc_tasks.values import FailedItem
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(FailedItem) if field.name != "iteration")
@@ -19,7 +20,10 @@ _FIELDS: Final = tuple(field.name for field in dataclasses.fields(FailedItem) if
 class DjangoLedger:
     """Keeps failed items in their table."""
 
-    alias: str
+    @property
+    @abstractmethod
+    def alias(self) -> str:
+        """Return the alias of the tables."""
 
     def _failed_items(self, iteration_id: str, ids: Sequence[int] | None) -> QuerySet[FailedItemRow]:
         rows = FailedItemRow.objects.using(self.alias).filter(iteration_id=iteration_id)

@@ -12,6 +12,7 @@ from django.db import Error, connections, router, transaction
 from django.db.models import F, Q
 
 from soc_tasks.models import OutboxRow
+from soc_tasks.state.base import HeldId
 from soc_tasks.state.rows import read_task, write_task
 from soc_tasks.values import Task
 
@@ -59,10 +60,10 @@ class DjangoOutbox:
         #: Aliases that were seen to hold none of them, and when to ask again.
         self._without: dict[str, float] = {}
 
-    def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[int]:
+    def hold_tasks(self, tasks: Sequence[Task], using: str) -> list[HeldId]:
         """Write outbox rows, leased to the writer until its transaction is over."""
         until = datetime.now(UTC) + timedelta(seconds=OUTBOX_LEASE)
-        ids = []
+        ids: list[HeldId] = []
         for task in tasks:
             row = write_task(task, OutboxRow(leased_until=until))
             row.save(using=using, force_insert=True)
@@ -70,7 +71,7 @@ class DjangoOutbox:
         self._written.add(using)
         return ids
 
-    def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[int, Task]]:
+    def take_held(self, using: str, *, limit: int = 100) -> Iterator[tuple[HeldId, Task]]:
         """Lease held tasks, oldest first."""
         now = datetime.now(UTC)
         rows = OutboxRow.objects.using(using).filter(Q(leased_until=None) | Q(leased_until__lt=now)).order_by("pk")
@@ -115,6 +116,6 @@ class DjangoOutbox:
         rows = OutboxRow.objects.using(using).filter(name__in=names).values_list("queue", "name")
         return set(rows)
 
-    def drop_held(self, using: str, ids: Sequence[int]) -> None:
+    def drop_held(self, using: str, ids: Sequence[HeldId]) -> None:
         """Delete outbox rows."""
         OutboxRow.objects.using(using).filter(pk__in=ids).delete()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import OperationalError
 
 from soc_tasks.engine.store import conflicts
+from soc_tasks.state.undone import UndoneError
 
 
 def is_lock_error(error: BaseException | None) -> bool:
@@ -13,6 +14,8 @@ def is_lock_error(error: BaseException | None) -> bool:
     Args:
         error: what was raised; an error of ours may have that of the database as its cause.
     """
+    if isinstance(error, UndoneError):
+        return True
     if not isinstance(error, OperationalError):
         return error is not None and isinstance(error.__cause__, OperationalError) and is_lock_error(error.__cause__)
     if conflicts.read_code(error) != (None, None):
@@ -26,6 +29,8 @@ def was_undone(error: BaseException | None) -> bool:
     Args:
         error: as for `is_lock_error`.
     """
+    if isinstance(error, UndoneError):
+        return True
     if not isinstance(error, OperationalError):
         return error is not None and isinstance(error.__cause__, OperationalError) and was_undone(error.__cause__)
     return conflicts.was_undone(error)

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import simplejson
 from django.db import connections
 from django.db.models import Model
 from django.db.models.constants import OnConflict
 
 from soc_tasks.models import KeptTaskRow
-from soc_tasks.values import RetryOptions, Task
+from soc_tasks.state.kept_tasks import TEXTS, describe_task, rebuild_task
+from soc_tasks.values import Task
 
 Row = TypeVar("Row", bound=KeptTaskRow)
 
 
 def write_task(task: Task, row: Row) -> Row:
     """Copy `task` into the columns of `row`."""
-    options: dict[str, Any] = {
-        name: value
-        for name in ("service", "version", "instance", "dispatch_deadline", "named")
-        if (value := getattr(task, name))
-    }
-    if task.retry is not None:
-        options["retry"] = task.retry.as_dict()
-    if task.eta is not None:
-        options["eta"] = task.eta.isoformat()
-    row.queue = task.queue
-    row.name = task.name
-    row.path = task.path
-    row.script_name = task.script_name
-    row.headers = simplejson.dumps(dict(task.headers))
+    for name, text in describe_task(task).items():
+        setattr(row, name, text)
     row.body = task.body
-    row.options = simplejson.dumps(options)
-    row.start_id = task.start_id
     row.created = task.created
     return row
-
-
-def spell_out(text: str) -> str:
-    """Return a text as every database can store it: NUL and lone surrogates, as file names bring them, spelled out."""
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def insert_or_ignore(row: Model, using: str) -> bool:
@@ -65,18 +45,5 @@ def insert_or_ignore(row: Model, using: str) -> bool:
 
 def read_task(row: KeptTaskRow) -> Task:
     """Return the task that a row holds."""
-    options = simplejson.loads(row.options)
-    retry, eta = options.pop("retry", None), options.pop("eta", None)
-    return Task(
-        queue=row.queue,
-        name=row.name,
-        path=row.path,
-        script_name=row.script_name,
-        headers=simplejson.loads(row.headers),
-        body=bytes(row.body),
-        start_id=row.start_id,
-        created=row.created,
-        retry=None if retry is None else RetryOptions(**retry),
-        eta=None if eta is None else datetime.fromisoformat(eta),
-        **options,
-    )
+    texts = {name: getattr(row, name) for name in TEXTS}
+    return rebuild_task(texts, bytes(row.body), row.created)

@@ -18,6 +18,7 @@ from django.db.models import Manager, QuerySet
 
 from soc_tasks.backends.memory import MemoryBackend
 from soc_tasks.conf import get_settings
+from soc_tasks.errors import NotSupportedError
 from soc_tasks.logic.deferred_iterations import defer_iteration_with_finalize
 from soc_tasks.logic.held_back import connections_kept
 from soc_tasks.logic.tasks import startTask
@@ -145,6 +146,11 @@ def assert_resumable(
     """Fail unless what is started ends the same, however it is disturbed; see `TaskQueues.assert_resumable`."""
     if interruptions < 1:
         raise ValueError(f"interruptions is the most that are tried, 1 or more, not {interruptions}.")
+    if get_settings().state != "django":
+        raise NotSupportedError(
+            "assert_resumable() begins again and again from the same rows, and compares those at the end; it cannot "
+            f"where SOC_TASKS['STATE'] is {get_settings().state!r}. Set it to 'django' for this test."
+        )
     name, starter = _make_starter(start, args, kwargs)
     beginning = Beginning(backend)
     reader = Reader(beginning, read_state, ignore)

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, connections
 from django.http import HttpRequest, HttpResponse
 
 from soc_tasks import logs, signals
 from soc_tasks.logic.current import current_task
 from soc_tasks.logic.slice_runs import EarlySliceError, describe
 from soc_tasks.logic.slices import HandedOverError
-from soc_tasks.state import get_state
+from soc_tasks.state import get_state, transactions
 from soc_tasks.state.base import BusyError, DeadLetter
 from soc_tasks.state.locks import is_lock_error
+from soc_tasks.state.transactions import find_alias
 from soc_tasks.values import COUNTDOWN_HEADER, Delivery, TaskInfo
 from soc_tasks.views import responses
 from soc_tasks.views.intake import rebuild_task
@@ -91,13 +92,13 @@ def run_once(info: TaskInfo, work: Callable[[], None], *, atomic: bool, using: s
         BusyError: others hold what it needs before it begins, its receipt say, which another delivery is writing.
         Exception: what `work` raised, after all was rolled back.
     """
-    alias = using or get_state().alias or "default"
+    alias = find_alias(using) if using else get_state().alias
     # The receipt's alias first, so that it commits last: if another fails to commit, there is no receipt.
     aliases = [alias] * atomic + [name for name in atomic_aliases() if not (atomic and name == alias)]
     with ExitStack() as stack:
         try:
             for name in aliases:
-                stack.enter_context(transaction.atomic(using=name))
+                stack.enter_context(transactions.atomic(name))
             if atomic and not get_state().claim_receipt(info.start_id, alias):
                 raise DuplicateError
         except OperationalError as error:
@@ -106,7 +107,7 @@ def run_once(info: TaskInfo, work: Callable[[], None], *, atomic: bool, using: s
             raise
         work()
         for name in aliases:
-            if transaction.get_rollback(using=name):
+            if transactions.is_doomed(name):
                 # Django would roll back without a word, and the task would be gone as done.
                 raise RuntimeError(
                     f"The view left its transaction on {name!r} to be rolled back: it caught a database error, or "

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from django.conf import settings as django_settings
-from django.db import connections, transaction
+from django.db import connections
 
 from soc_tasks.backends import commits, outbox
 from soc_tasks.backends.base import BaseBackend
@@ -19,7 +19,7 @@ from soc_tasks.backends.cloud_tasks.service import EMULATOR_VARIABLE, get_servic
 from soc_tasks.backends.cloud_tasks.wire import write_request
 from soc_tasks.conf import get_settings
 from soc_tasks.errors import ConfigurationError, EnqueueError, NotSupportedError, TaskAlreadyExistsError
-from soc_tasks.state import get_state
+from soc_tasks.state import get_state, transactions
 from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks")
@@ -60,19 +60,19 @@ class CloudTasksBackend(BaseBackend):
         """
         # Before anything is written: what the service would refuse is refused here.
         requests = [write_request(task, queue_path(task.queue)) for task in tasks]
-        alias = using or get_settings().database
+        alias = using or get_state().alias
         # The service would take what is to be made now, and with it the name from what waits for a commit.
         if taken := outbox.find_taken(tasks, alias):
             names = ", ".join(f"{task.name!r} in queue {task.queue!r}" for task in taken[:5])
             raise TaskAlreadyExistsError(f"These names wait in the outbox already, or stand here twice: {names}.")
-        if connections[alias].in_atomic_block:
+        if transactions.is_open(alias):
             if outbox.can_hold(alias):
                 outbox.hold(tasks, alias, self.accept)
             else:
                 commits.follow(tasks, alias, self.accept)
             if self._is_relay_due():
                 # Not before: the relay writes what this transaction may hold a lock on.
-                transaction.on_commit(self._relay_now_and_then, using=alias, robust=True)
+                transactions.on_commit(alias, self._relay_now_and_then)
             return
         results = [
             translate(result, task.queue, describe(task)) if isinstance(result, ServiceError) else None

@@ -1,0 +1,76 @@
+"""Kills and duplicates, with the state in Datastore: nothing lost, nothing doubled, one finalize."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from soc_tasks.state import get_state
+from soc_tasks.state.datastore_records import OUTBOX
+from tests.datastore.bare.running import BareSite
+from tests.datastore.entities import count, put
+from tests.emulators import on_every_edition
+from tests.engine.running import ROOT
+
+pytestmark = [on_every_edition, pytest.mark.chaos, pytest.mark.requires("sigkill")]
+
+#: Seconds for an iteration, at most. Where readers hold locks, those of a process that was killed end after a minute.
+LONG = 3000
+
+
+@pytest.mark.parametrize(("cities", "kills"), [(400, 2), pytest.param(10_000, 30, marks=pytest.mark.long)])
+def test_an_iteration_survives_kills_and_duplicates(client, tmp_path, cities, kills, note_figure):
+    put(client, "City", range(1, cities + 1), hits=0)
+    with BareSite(client, tmp_path, kills=kills, seconds=2.0, twice=0.05, seed=7) as site:
+        iteration_id = site.get("/start-visit/")
+
+        def has_ended():
+            record = get_state().get_iteration(iteration_id)
+            return record is not None and record.status in ("succeeded", "failed")
+
+        site.until(has_ended, LONG)
+        status = get_state().get_iteration(iteration_id).status
+    hits = [entity["hits"] for entity in site.fetch("City")]
+    note_figure(
+        f"iteration on {client.edition}",
+        cities=cities,
+        kills=site.site.rest.count("killed"),
+        lost=hits.count(0),
+        doubled=sum(each > 1 for each in hits),
+        finalized=count(client, "Finalized"),
+    )
+    assert site.site.rest.count("killed") > 0
+    assert status == "succeeded"
+    assert (len(hits), set(hits)) == (cities, {1})
+    assert count(client, "Finalized") == 1
+
+
+@pytest.mark.parametrize(("transactions", "relays"), [(25, 1), pytest.param(1000, 20, marks=pytest.mark.long)])
+def test_tasks_are_there_if_and_only_if_their_transaction_is(client, transactions, relays, note_figure):
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.datastore.bare.settings",
+        "BARE_NAMESPACE": client.namespace,
+        "BARE_TARGET": "app_engine",
+    }
+    options = json.dumps({"count": transactions, "seed": 3, "relays": relays})
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.datastore.enqueues", options],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    note_figure(f"enqueues on {client.edition}", **found)
+    assert found["kills"] > 0
+    assert 0 < found["tasks"] < transactions
+    assert (found["ghosts"], found["missing"], found["doubled"], found["status"]) == (0, 0, 0, 0)
+    assert count(client, OUTBOX) == 0
