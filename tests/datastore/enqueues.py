@@ -13,6 +13,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 
@@ -111,14 +112,14 @@ def relay():
     from soc_tasks.state.datastore import get_client
     from soc_tasks.state.datastore_records import OUTBOX
 
-    end = time.monotonic() + PATIENCE
+    pause, end = threading.Event(), time.monotonic() + PATIENCE
     while time.monotonic() < end:
         get_backend().relay()
         query = get_client().query(kind=OUTBOX)
         query.keys_only()
         if not list(query.fetch(limit=1)):
             return
-        time.sleep(0.05)
+        pause.wait(0.05)
     raise RuntimeError("the outbox is not empty in the end")
 
 
@@ -147,7 +148,8 @@ def main(*, count, seed, relays):
             kills += status == signal.SIGKILL
         for _ in range(relays):
             child = fork(relay)
-            time.sleep(draw.uniform(0.2, 0.6))
+            # Anywhere in its work; it may have ended by then.
+            threading.Event().wait(draw.uniform(0.2, 0.6))
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         drained = os.waitpid(fork(relay), 0)[1]
