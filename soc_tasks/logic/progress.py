@@ -134,6 +134,7 @@ def judge_progress(record: IterationRecord, shards: Iterable[ShardRecord]) -> Pr
     rates = [judge_rate(shard, now) if works and shard.status == "running" else 0.0 for shard in shards]
     rate = sum(rates) if record.status not in ENDED else _average(record, shards, done + failed)
     left = None if record.total is None else max(0, record.total - done - failed)
+    hold = next((shard.hold for shard in shards if works and shard.status == "running" and shard.hold), "")
     views = [
         _view(shard, rate, record.total if len(shards) == 1 else None)
         for shard, rate in zip(shards, rates, strict=True)
@@ -144,8 +145,9 @@ def judge_progress(record: IterationRecord, shards: Iterable[ShardRecord]) -> Pr
         failed=failed,
         total=record.total,
         rate=rate,
-        time_left=_time_left(record.status == "succeeded", left if works else None, rate),
-        hold=next((shard.hold for shard in shards if works and shard.status == "running" and shard.hold), ""),
+        # Nobody knows how long it will be held back.
+        time_left=_time_left(record.status == "succeeded", left if works and not hold else None, rate),
+        hold=hold,
         shards=tuple(views),
     )
 
@@ -194,7 +196,7 @@ def _view(shard: ShardRecord, rate: float, total: int | None) -> ShardView:
         failed=shard.failed,
         total=settled if is_done else total,
         rate=rate,
-        time_left=_time_left(is_done, None if total is None else max(0, total - settled), rate),
+        time_left=_time_left(is_done, None if total is None or shard.hold else max(0, total - settled), rate),
         hold=shard.hold,
         step=shard.step,
         cursor=shard.cursor,

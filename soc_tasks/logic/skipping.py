@@ -238,7 +238,7 @@ def check_budget(plan: Plan, iteration: IterationRecord, entity: Any, error: Exc
     raise ErrorBudgetExceededError(
         f"{failed:,} of {worked:,} entities failed{since}, more than error_budget={budget!r} allows. The last one, "
         f"{describe_entity(entity)}, will be tried again: {type(error).__name__}: {error}"[:MOST_ERROR]
-        + f" Correct the cause; `tasks iterations failed {iteration.id}` lists the others, and "
+        + f". Correct the cause; `tasks iterations failed {iteration.id}` lists the others, and "
         f"`tasks iterations resume {iteration.id}` goes on, with a new budget."
     ) from error
 

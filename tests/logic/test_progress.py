@@ -127,12 +127,14 @@ def test_what_does_not_work_has_no_rate_and_what_has_ended_its_average(clock):
         ended = judge_progress(make_record(status=status, total=100), shards)
         assert (ended.rate, ended.time_left, ended.has_ended) == (2, left, True)
     gone = make_record(status="succeeded", finished=START + timedelta(seconds=10), options={"done": 70, "failed": 5})
-    assert (judge_progress(gone, []).rate, judge_progress(gone, []).failed) == (7, 5)
+    assert (judge_progress(gone, []).rate, judge_progress(gone, []).failed) == (7.5, 5)
 
 
 def test_why_it_is_held_back_is_told_while_it_works(clock):
     shards = [make_shard(0, status="done", hold="old"), make_shard(1, hold="the database is busy")]
     assert judge_progress(make_record(), shards).hold == "the database is busy"
+    held = [make_shard(done=50, rate=4.0, progressed_at=START, hold="the database is busy")]
+    assert judge_progress(make_record(total=100), held).time_left is None
     assert judge_progress(make_record(status="paused"), shards).hold == ""
 
 
