@@ -79,7 +79,7 @@ def test_an_app_that_this_release_does_not_have_yet(memory_backend, monkeypatch,
 
 def test_an_alias_that_this_release_does_not_have_yet(memory_backend, monkeypatch, called):
     defer(functions.passing, 1, _atomic=True)
-    monkeypatch.setattr("soc_tasks.logic.calls.connections", ["other"])
+    monkeypatch.setattr("soc_tasks.logic.calls.is_known", lambda alias: alias == "other")
     assert outcome(send(queued(memory_backend))) == (500, "unknown")
     assert called == []
 
