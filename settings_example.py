@@ -164,7 +164,7 @@ SOC_TASKS: dict[str, object] = {
     "PIN_VERSION": False,
     # Where payloads, runs, outbox and dead letters live: "django" (its database) or "datastore".
     "STATE": "django",
-    # Datastore's project, database and namespace (None: as the environment says), or the dotted path of what makes a client.
+    # Datastore's project, database and namespace (None: the environment's), or the dotted path of what makes a client.
     "DATASTORE_PROJECT": None,
     "DATASTORE_DATABASE": None,
     "DATASTORE_NAMESPACE": None,
