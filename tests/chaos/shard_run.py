@@ -16,7 +16,7 @@ import django
 
 #: Seconds from ready to the kill: of a worker, whose shards wait for each other; and of a process of the site, which
 #: must connect to the server before it can answer.
-WORKER_LIFE, SITE_LIFE = (0.4, 1.0), (1.0, 2.5)
+WORKER_LIFE, SITE_LIFE = (0.4, 1.0), (2.0, 4.0)
 #: Seconds of processor time that it has meanwhile.
 LEAST_WORK = 0.3
 
