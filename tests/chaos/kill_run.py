@@ -1,6 +1,6 @@
 """An iteration whose workers are killed again and again: `python -m tests.chaos.kill_run OPTIONS`; prints JSON.
 
-Two workers, forked from a warm process; each is killed by SIGKILL 200 to 500 ms after it was ready, and replaced.
+Two workers, forked from a warm process; each is killed by SIGKILL some time after it was ready, and replaced.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from pathlib import Path
 import django
 
 WORKERS = 2
-#: Seconds from ready to the kill.
-SHORTEST, LONGEST = 0.2, 0.5
 #: Seconds of processor time that it has at least, unless it does not use them for so long: a task whose process dies
 #: three times before it has moved is a poison task, and on a busy machine each would be.
 LEAST_WORK, LONGEST_WAIT = 0.1, 10.0
@@ -103,7 +101,7 @@ def watch(iteration, seconds):
             continue
 
 
-def kill_until_over(iteration, seed, seconds, *works, life=(SHORTEST, LONGEST), least_work=LEAST_WORK):
+def kill_until_over(iteration, seed, seconds, *works, life, least_work=LEAST_WORK):
     """Kill processes that do `works` until the iteration has ended; return how many of each were."""
     from tests.chaos.forks import Child
 
@@ -142,8 +140,12 @@ def drain(tell):
     tell(json.dumps(report))
 
 
-def main(*, name, rows, seed, seconds):
-    """Run an iteration of a view, over so many rows, for so many seconds at most."""
+def main(*, name, rows, seed, seconds, life):
+    """Run an iteration of a view, over so many rows, for so many seconds at most.
+
+    Args:
+        life: seconds from ready to the kill of a worker, at least and at most.
+    """
     from soc_tasks import RetryOptions, startTask
     from soc_tasks.engine.worker import Worker
     from tests.chaos import tables
@@ -158,7 +160,7 @@ def main(*, name, rows, seed, seconds):
     tables.clear(rows)
     iteration = startTask(name, retry_options=RetryOptions(max_attempts=-1)).iteration
     start = time.monotonic()
-    kills = sum(kill_until_over(iteration, seed, seconds, *[work] * WORKERS))
+    kills = sum(kill_until_over(iteration, seed, seconds, *[work] * WORKERS, life=life))
     took = round(time.monotonic() - start, 1)
     return {"kills": kills, "seconds": took, **json.loads(Child(drain).wait().told)}
 

@@ -22,10 +22,12 @@ pytestmark = [on_every_edition, pytest.mark.chaos, pytest.mark.requires("sigkill
 LONG = 3000
 
 
-@pytest.mark.parametrize(("cities", "kills"), [(400, 2), pytest.param(10_000, 30, marks=pytest.mark.long)])
-def test_an_iteration_survives_kills_and_duplicates(client, tmp_path, cities, kills, note_figure):
+@pytest.mark.parametrize(
+    ("cities", "kills", "seconds"), [(400, 4, 0.6), pytest.param(10_000, 30, 2.0, marks=pytest.mark.long)]
+)
+def test_an_iteration_survives_kills_and_duplicates(client, tmp_path, cities, kills, seconds, note_figure):
     put(client, "City", range(1, cities + 1), hits=0)
-    with BareSite(client, tmp_path, kills=kills, seconds=2.0, twice=0.05, seed=7) as site:
+    with BareSite(client, tmp_path, kills=kills, seconds=seconds, twice=0.05, seed=7) as site:
         iteration_id = site.get("/start-visit/")
 
         def has_ended():

@@ -269,6 +269,7 @@ def test_anything_else_is_no_token(make):
         read_token(make())
 
 
+@pytest.mark.django_db
 def test_an_iteration_is_named_in_three_ways():
     handle = TaskHandle(name="n", queue="default", url="/", iteration="c" * 32)
     iteration = Iteration(make_record(), [])
