@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import simplejson
@@ -28,6 +29,7 @@ from soc_tasks.state.django_outbox import DjangoOutbox
 from soc_tasks.state.kept_tasks import spell_out
 from soc_tasks.state.locks import is_lock_error
 from soc_tasks.state.rows import insert_or_ignore, read_task, write_task
+from soc_tasks.state.shard_rows import IterationTable, ShardTable
 
 logger = logging.getLogger("soc_tasks")
 
@@ -41,6 +43,7 @@ _SHARD_FIELDS = tuple(field.name for field in dataclasses.fields(ShardRecord))
 #: What tells of progress; contexts may be large.
 _PROGRESS_FIELDS = tuple(name for name in _SHARD_FIELDS if name not in ("context", "start", "end", "reach"))
 _SHARD_CHANGES = tuple(name for name in _SHARD_FIELDS if name not in ("iteration", "index"))
+_ITERATION_FIELDS = tuple(field.name for field in dataclasses.fields(IterationRecord))
 
 
 def _read_shard(row: ShardRow) -> ShardRecord:
@@ -53,21 +56,12 @@ def _make_row(shard: ShardRecord) -> ShardRow:
     return ShardRow(iteration_id=shard.iteration, index=shard.index, **values)
 
 
+def _make_iteration(values: dict[str, Any]) -> IterationRecord:
+    return IterationRecord(**values | {"options": simplejson.loads(values["options"])})
+
+
 def _read_iteration(row: IterationRow) -> IterationRecord:
-    return IterationRecord(
-        id=row.id,
-        name=row.name,
-        status=row.status,
-        unfinished=row.unfinished,
-        total=row.total,
-        parked=row.parked,
-        concurrency=row.concurrency,
-        wanted=row.wanted,
-        options=simplejson.loads(row.options),
-        created=row.created,
-        finished=row.finished,
-        error=row.error,
-    )
+    return _make_iteration({name: getattr(row, name) for name in _ITERATION_FIELDS})
 
 
 def _read_letter(row: DeadLetterRow) -> DeadLetter:
@@ -93,6 +87,14 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
     def alias(self) -> str:
         """Return `DATABASE`."""
         return self._alias
+
+    @cached_property
+    def _shards(self) -> ShardTable:
+        return ShardTable(self._alias, _SHARD_CHANGES)
+
+    @cached_property
+    def _iterations(self) -> IterationTable:
+        return IterationTable(self._alias, _ITERATION_FIELDS)
 
     def now(self) -> datetime:
         """Return the time by the database's clock, where the machines that share it may have others."""
@@ -216,15 +218,8 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
 
     def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
         """Return one iteration."""
-        rows = IterationRow.objects.using(self.alias).filter(pk=iteration_id)
-        if lock:
-            # SQLite has no row locks: a write first takes the whole database, and never has to upgrade a read.
-            if connections[self.alias].features.has_select_for_update:
-                rows = rows.select_for_update()
-            else:
-                rows.update(status=F("status"))
-        row = rows.first()
-        return None if row is None else _read_iteration(row)
+        values = self._iterations.find(iteration_id, lock=lock)
+        return None if values is None else _make_iteration(values)
 
     def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:
         """Return the newest iterations."""
@@ -281,36 +276,22 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
         with ExitStack() as stack:
             try:
                 stack.enter_context(self.atomic())
-                row = self._lock_shard(iteration_id, index, wait)
+                values = self._shards.lock(iteration_id, index, wait=wait)
             except OperationalError as error:
                 if not is_lock_error(error):
                     raise
                 raise ShardBusyError(str(error)) from error
-            yield None if row is None else _read_shard(row)
-
-    def _lock_shard(self, iteration_id: str, index: int, wait: bool) -> ShardRow | None:
-        rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id, index=index)
-        features = connections[self.alias].features
-        if features.has_select_for_update:
-            rows = rows.select_for_update(nowait=not wait and features.has_select_for_update_nowait)
-        elif not rows.update(owner=F("owner")):
-            return None
-        return rows.first()
+            yield None if values is None else ShardRecord(iteration=iteration_id, index=index, **values)
 
     def lock_free_shard(self, iteration_id: str, index: int) -> ShardRecord | None:
         """Hold one more shard, by its key: a search would hold, for a moment, rows that it does not return."""
-        rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id, index=index)
-        features = connections[self.alias].features
-        if features.has_select_for_update:
-            rows = rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
-        row = rows.first()
-        return None if row is None else _read_shard(row)
+        values = self._shards.lock_free(iteration_id, index)
+        return None if values is None else ShardRecord(iteration=iteration_id, index=index, **values)
 
     def save_shard(self, shard: ShardRecord) -> None:
         """Write a shard."""
-        ShardRow.objects.using(self.alias).filter(iteration_id=shard.iteration, index=shard.index).update(
-            **{name: getattr(shard, name) for name in _SHARD_CHANGES} | {"error": spell_out(shard.error)}
-        )
+        shard.error = spell_out(shard.error)
+        self._shards.save(shard.iteration, shard.index, shard)
 
     def resume_shards(self, iteration_id: str) -> list[ShardRecord]:
         """Set the shards that are not done running again."""

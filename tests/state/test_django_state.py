@@ -12,7 +12,7 @@ from soc_tasks import ConfigurationError
 from soc_tasks.models import DeadLetterRow, OutboxRow, PayloadRow, ReceiptRow
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
-from soc_tasks.state.django import DjangoState
+from soc_tasks.state.shard_rows import ShardTable
 from tests.contracts.state_records import RUN, make_letter, make_message, make_task
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -58,10 +58,10 @@ def test_an_unknown_state_is_an_error(settings):
 
 @pytest.mark.parametrize(("error", "busy"), [("database is locked", True), ("no such column: epoch", False)])
 def test_only_a_lock_counts_as_busy(monkeypatch, error, busy):
-    def fail(self, *_):
+    def fail(*_, **__):
         raise OperationalError(error)
 
-    monkeypatch.setattr(DjangoState, "_lock_shard", fail)
+    monkeypatch.setattr(ShardTable, "lock", fail)
     with pytest.raises(ShardBusyError if busy else OperationalError), get_state().locked_shard("0" * 32, 0):
         pytest.fail("it was let in")
 
