@@ -48,9 +48,10 @@ serve: setup ## Run the example site with its data, to look at (admin / admin)
 test: setup $(if $(filter 1,$(SOC_TASKS_REQUIRE_ALL)),emulator) ## Run the tests on this interpreter
 	$(PY) -m pytest $(ARGS)
 
-databases: setup ## Run the tests of state, backends, logic and views on PostgreSQL and on MariaDB
-	@for vendor in postgresql mariadb; do echo "== on $$vendor"; \
+databases: setup ## Run the tests of state, backends, logic and views on PostgreSQL and on MariaDB (SHARED=1: half of the latter two on each)
+	@part=0; for vendor in postgresql mariadb; do echo "== on $$vendor"; part=$$((part + 1)); \
 	  $(PY) -m tests.servers $$vendor $(PY) -m pytest -q tests/state tests/backends tests/logic tests/views \
+	  $(if $(SHARED),--part=$$part/2) \
 	  --deselect=tests/state/test_contract.py::TestDatastore $(addprefix --ignore=tests/,$(ALIKE)) $(ARGS) || exit 1; done
 
 check: lint types imports docs test databases ## Everything that CI runs: lint, types, import rules, links, tests
