@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import FunctionType
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -22,7 +23,7 @@ from django.urls import (
     reverse,
 )
 from django.utils.encoding import iri_to_uri
-from django.utils.translation import get_language_from_path, override
+from django.utils.translation import get_language, get_language_from_path, override
 
 #: The attribute under which a decorated view keeps its `ViewOptions`.
 OPTIONS_ATTRIBUTE: Final = "soc_tasks_options"
@@ -118,7 +119,12 @@ def resolve_target(
         path = url
     else:
         path = _reverse(url, url_args, url_kwargs)
-    return _check_path(path, get_script_prefix(), get_urlconf() or django_settings.ROOT_URLCONF, elsewhere)
+    return _check_path(path, *_find_place(), elsewhere)
+
+
+def _find_place() -> tuple[str, Any]:
+    """Return the script prefix and the URL conf that a URL of this thread is made by."""
+    return get_script_prefix(), get_urlconf() or django_settings.ROOT_URLCONF
 
 
 def _reverse(url: str | Callable[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> str:
@@ -130,11 +136,19 @@ def _reverse(url: str | Callable[..., Any], args: Sequence[Any] | None, kwargs: 
     if args and kwargs:
         raise ValueError("A URL pattern takes url_args or url_kwargs, not both.")
     try:
+        if not args and not kwargs and isinstance(url, str | FunctionType):
+            return _reverse_plain(url, *_find_place(), get_language())
         return reverse(url, args=args or None, kwargs=dict(kwargs) if kwargs else None)
     except NoReverseMatch as error:
         raise ValueError(
             f"{url!r} is neither a path of this site (these begin with '/') nor matched by a URL pattern: {error}"
         ) from error
+
+
+@lru_cache(maxsize=4096)
+def _reverse_plain(url: str | FunctionType, prefix: str, urlconf: Any, language: str | None) -> str:
+    """Reverse a URL without arguments, by what its path depends on: a fifth of what an enqueue costs, otherwise."""
+    return reverse(url)
 
 
 @lru_cache(maxsize=4096)
@@ -187,6 +201,7 @@ def _resolve(path_info: str, urlconf: Any, url: str) -> Callable[..., Any]:
 def _forget(*, setting: str, **_: Any) -> None:
     if setting in ("ROOT_URLCONF", "LANGUAGES", "LANGUAGE_CODE", "USE_I18N"):
         _check_path.cache_clear()
+        _reverse_plain.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="soc_tasks.urls")

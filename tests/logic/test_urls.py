@@ -225,6 +225,17 @@ def test_language_prefixes_are_understood_whatever_language_is_active(task_queue
     assert [request.path for _, request, _ in site_calls] == ["/en/behave/", "/de/behave/", f"/{active}/behave/"]
 
 
+def test_a_name_leads_where_language_and_script_prefix_of_the_moment_say(task_queues, script_prefix):
+    patterns = i18n_patterns(path("behave/", site.behave, name="behave"))
+    with route(*patterns, **LANGUAGES):
+        found = []
+        for prefix, active in (("/", "en"), ("/", "de"), ("/site/", "de"), ("/", "en"), ("/site/", "en")):
+            script_prefix(prefix)
+            with override(active):
+                found.append(startTask("behave").url)
+    assert found == ["/en/behave/", "/de/behave/", "/site/de/behave/", "/en/behave/", "/site/en/behave/"]
+
+
 @pytest.mark.parametrize("active", ["en", "de"])
 def test_the_default_language_may_go_without_a_prefix(task_queues, site_calls, active):
     patterns = i18n_patterns(path("behave/", site.behave), prefix_default_language=False)
