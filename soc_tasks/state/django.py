@@ -102,7 +102,9 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
 
     def make_breather(self) -> Callable[[], None]:
         """Return the pauses that SQLite's writers need; other databases queue them by themselves."""
-        return SqliteBreather() if connections[self.alias].vendor == "sqlite" else super().make_breather()
+        if connections[self.alias].vendor != "sqlite":
+            return super().make_breather()
+        return SqliteBreather(get_store(self.alias).read_change_mark)
 
     def bound_batch(self, seconds: float, atomic: bool) -> float:
         """Return how long a batch should take; on SQLite an atomic one is the only writer for that time."""
