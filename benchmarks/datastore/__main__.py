@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.emulators import COMMANDS, PROJECT, VARIABLE, Emulator
+from examples.emulators import COMMANDS, PROJECT, VARIABLE, Emulator
 
 ONE_GO, PAGES, KEYS, PROPERTY_PAGES, PROPERTY, RANGES = (
     "by key: query.fetch, one go",
