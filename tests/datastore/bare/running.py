@@ -26,10 +26,12 @@ class BareSite:
         seconds: how long one lives, about, while there are kills left.
         twice: part of the deliveries that come twice.
         seed: of the chances.
+        relay: whether a relay runs beside it, as it has to where processes are killed.
     """
 
-    def __init__(self, client, folder, *, kills=0, seconds=1.0, twice=0.0, seed=0):
+    def __init__(self, client, folder, *, kills=0, seconds=1.0, twice=0.0, seed=0, relay=False):
         self.client = client
+        self.has_relay = relay
         self.kills = kills
         self._folder = folder
         self._chances = [str(kills), str(seconds), str(seed)]
@@ -54,6 +56,9 @@ class BareSite:
         self.manage("queues", "--apply")
         self.site = self._start("-m", "tests.datastore.bare.serve", "3", *self._chances)
         assert self.site.stdout.readline().strip() == self.environment["BARE_PORT"]
+        if self.has_relay:
+            self._start_relay()
+            self._stack.callback(self._end_relay)
         return self
 
     def __exit__(self, *_):
@@ -70,6 +75,25 @@ class BareSite:
         )
         self._stack.callback(_end, process)
         return process
+
+    def _start_relay(self):
+        self.relay = subprocess.Popen(
+            [sys.executable, "-m", "django", "tasks", "relay", "--every", "1"],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def _end_relay(self):
+        self.relay.kill()
+        self.relay.wait()
+
+    def kill_relay(self):
+        """Kill the relay (SIGKILL), and start it again."""
+        assert self.relay.poll() is None, "the relay ended by itself"
+        self._end_relay()
+        self._start_relay()
 
     def manage(self, *arguments):
         """Run a verb of the command `tasks`, or `check`; return what it printed."""
