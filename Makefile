@@ -43,8 +43,8 @@ demo: setup ## Mail 10,000 students and add up 34,006 cities while the worker is
 demo-cloud: setup ## The same on the backend for Cloud Tasks, while server, relay and site are killed once each
 	@$(PY) -m examples.demo cloud
 
-demo-datastore: setup ## Add up the cities as entities, without SQL, under kills; EDITION=firestore takes the other emulator
-	@$(PY) -m examples.demo_datastore $(EDITION)
+demo-datastore: setup ## Add up the cities as entities, without SQL, under kills (EDITION=firestore CITIES=4000: the other emulator)
+	@$(PY) -m examples.demo_datastore $(EDITION) $(CITIES)
 
 serve: setup ## Run the example site with its data, to look at (admin / admin)
 	@$(PY) -m examples.serve $(ARGS)

@@ -117,9 +117,12 @@ def test_the_demo_says_what_to_install(monkeypatch, capsys, tmp_path, lacking, s
     assert told.out == ""
 
 
-def test_the_demo_knows_its_emulators(capsys):
+def test_the_demo_refuses_what_it_does_not_know(capsys):
     assert demo_datastore.main("sqlite") == 2
     assert "datastore, firestore" in capsys.readouterr().err
+    for most in ("few", "12", "-5000"):
+        assert demo_datastore.main("datastore", most) == 2
+        assert "number of cities from 4000 on" in capsys.readouterr().err
 
 
 def test_an_emulator_that_is_not_installed_is_named(monkeypatch, tmp_path):
