@@ -8,6 +8,7 @@ VENV ?= .venv
 PYTHON ?= python3
 DJANGO ?=
 ARGS ?=
+EDITION ?= datastore
 
 PY := $(VENV)/bin/python
 # Made anew when pyproject.toml changes.
@@ -19,10 +20,10 @@ ALIKE := $(addprefix logic/test_,arguments.py arguments_arriving.py calls_at_a_g
   decorators.py deferred_bad_input.py signed_access.py token_access.py) backends/test_cloud_batches.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup emulator demo demo-cloud serve test databases check lint format types imports docs matrix cover chaos bench bench-peers clean
+.PHONY: help setup emulator demo demo-cloud demo-datastore serve test databases check lint format types imports docs matrix cover chaos bench bench-peers clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install everything into it
 
@@ -41,6 +42,9 @@ demo: setup ## Mail 10,000 students and add up 34,006 cities while the worker is
 
 demo-cloud: setup ## The same on the backend for Cloud Tasks, while server, relay and site are killed once each
 	@$(PY) -m examples.demo cloud
+
+demo-datastore: setup ## Add up the cities as entities, without SQL, under kills (EDITION=firestore CITIES=4000: the other emulator)
+	@$(PY) -m examples.demo_datastore $(EDITION) $(CITIES)
 
 serve: setup ## Run the example site with its data, to look at (admin / admin)
 	@$(PY) -m examples.serve $(ARGS)

@@ -1,7 +1,7 @@
 """Who plays in a demo: the processes that are started, and which of them are killed when.
 
 `Embedded` is the site with its worker; `Cloud` is the same site on the backend for Google Cloud Tasks, with the server
-of `tasks serve` as its Cloud Tasks, and a relay.
+of `tasks serve` as its Cloud Tasks, and a relay; `Datastore` has another site, which has no SQL database.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Kill:
 
     Args:
         victim: the name of the process.
-        mails: due when this share of the mails is out, and not all.
+        mails: due when this share of the mails is out, and not all; None: never.
         cities: due as well while cities are counted, from this share on; None: never.
     """
 
     victim: str
-    mails: float
+    mails: float | None = None
     cities: float | None = None
 
 
@@ -155,6 +155,17 @@ class Cloud(Cast):
             "relay": (SANDBOX, ("tasks", "relay", "--every", "1")),
             "site": (SANDBOX, ("runserver", "--noreload", f"127.0.0.1:{self.port}")),
         }
+
+
+class Datastore(Cloud):
+    """The same for a site that has no database but Datastore; its handlers are killed twice."""
+
+    kills = (
+        Kill("relay", cities=1 / 8),
+        Kill("site", cities=1 / 4),
+        Kill("server", cities=1 / 2),
+        Kill("site", cities=3 / 4),
+    )
 
 
 def find_port() -> int:

@@ -41,7 +41,7 @@ def _server(vendor: str) -> Callable[[], str | None]:
 
 def _datastore(edition: str) -> Callable[[], str | None]:
     def probe() -> str | None:
-        from tests.emulators import Emulator
+        from examples.emulators import Emulator
 
         return Emulator.missing(edition)
 

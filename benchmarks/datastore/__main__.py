@@ -2,7 +2,7 @@
 
 The client's own ways are the floor: `query.fetch()` in one go, and in pages of the same size by cursors, as one who
 must be able to go on elsewhere has to. Each figure is the median of the rounds, with its ratio to the pages of the same
-order in the same round.
+order in the same round. Then batches that write, see writes.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.emulators import COMMANDS, PROJECT, VARIABLE, Emulator
+import django
+
+from examples.emulators import COMMANDS, PROJECT, VARIABLE, Emulator
 
 ONE_GO, PAGES, KEYS, PROPERTY_PAGES, PROPERTY, RANGES = (
     "by key: query.fetch, one go",
@@ -100,14 +102,16 @@ def measure(edition: str, count: int, size: int, rounds: int) -> None:
         client = datastore.Client(project=PROJECT)
         fill(client, count)
         taken: dict[str, list[float]] = {name: [] for name in WAYS}
+        processor: dict[str, list[float]] = {name: [] for name in WAYS}
         for number in range(rounds + 1):
             print(f"{edition}: round {number} of {rounds}", file=sys.stderr)
             # By turns: what the machine does beside this meets all alike.
             for name in list(WAYS) if number % 2 else reversed(WAYS):
-                begun = time.perf_counter()
+                begun, used = time.perf_counter(), time.process_time()
                 found = WAYS[name](client, size)
                 if number:  # the first warms Java up
                     taken[name].append(time.perf_counter() - begun)
+                    processor[name].append(time.process_time() - used)
                 assert found in (count, -1), f"{name} read {found} of {count}"
         client.close()
     finally:
@@ -119,7 +123,39 @@ def measure(edition: str, count: int, size: int, rounds: int) -> None:
         rates = [count / one for one in seconds]
         print(
             f"{name:33} {statistics.median(rates):8,.0f}/s  [{min(rates):,.0f} - {max(rates):,.0f}] {ratio:6.2f} x"
-            f"  {statistics.median(seconds):6.2f} s"
+            f"  {statistics.median(seconds):6.2f} s, of this process {statistics.median(processor[name]):.2f} s"
+        )
+
+
+def measure_writes(edition: str, rounds: int) -> None:
+    """Measure batches that write on one emulator, and print a table."""
+    emulator = Emulator(edition)
+    try:
+        os.environ[VARIABLE] = emulator.wait().host
+        from benchmarks.datastore import writes
+        from soc_tasks.state.datastore import get_client
+
+        client = get_client()
+        writes.fill(client)
+        taken: dict[str, list[float]] = {name: [] for name in writes.WAYS}
+        for number in range(rounds + 1):
+            print(f"{edition}, writes: round {number} of {rounds}", file=sys.stderr)
+            for name in list(writes.WAYS) if number % 2 else reversed(writes.WAYS):
+                seconds = writes.WAYS[name](client)
+                if number:
+                    taken[name].append(seconds)
+    finally:
+        emulator.end()
+    print(f"\n{edition} emulator, batches of {writes.SIZE} entities that are written")
+    for name, seconds in taken.items():
+        ratios = [
+            statistics.median(floor / mine for floor, mine in zip(taken[other], seconds, strict=True))
+            for other in (writes.PUT, writes.LOOP)
+        ]
+        print(
+            f"{name:33} {statistics.median(seconds) * 1000:6,.0f} ms"
+            f"  [{min(seconds) * 1000:,.0f} - {max(seconds) * 1000:,.0f}]"
+            f" {ratios[0]:6.2f} x {writes.PUT} {ratios[1]:6.2f} x {writes.LOOP}"
         )
 
 
@@ -130,8 +166,11 @@ def main() -> None:
     parser.add_argument("--entities", type=int, default=10_000, help="default: 10,000")
     parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1000], help="of batches (default: 100 1000)")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--writes", action=argparse.BooleanOptionalAction, default=True, help="measure them as well")
     options = parser.parse_args()
-    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.datastore.settings"
+    os.environ["GOOGLE_CLOUD_PROJECT"] = PROJECT
+    django.setup()
     print(f"Python {platform.python_version()}, {os.cpu_count()} processors, median of {options.rounds} rounds")
     for edition in options.editions:
         if missing := Emulator.missing(edition):
@@ -139,6 +178,8 @@ def main() -> None:
             continue
         for size in options.sizes:
             measure(edition, options.entities, size, options.rounds)
+        if options.writes:
+            measure_writes(edition, options.rounds)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,16 @@ from soc_tasks.logic.datastore_keys import (
     get_property,
     rank_value,
 )
-from soc_tasks.logic.datastore_queries import copy_query, fetch, get_client, is_query, make_kind, refusals, take_query
+from soc_tasks.logic.datastore_queries import (
+    copy_query,
+    fetch,
+    fetch_pages,
+    get_client,
+    is_query,
+    make_kind,
+    refusals,
+    take_query,
+)
 from soc_tasks.logic.datastore_ranges import check_ranges, divide
 from soc_tasks.logic.datastore_seeks import Order, Seek, plan_seeks
 from soc_tasks.logic.full_logic import FullLogic, KeyRange, check_batch_size, take_start_key
@@ -169,7 +178,7 @@ class DatastoreLogic(FullLogic):
                 return int(next(iter(self.client.aggregation_query(query).count().fetch()))[0].value)
         except MethodNotImplemented:
             # Datastore's emulator.
-            return len(fetch(copy_query(query, order=(), projection=(KEY,))))
+            return sum(1 for _ in fetch_pages(copy_query(query, order=(), projection=(KEY,))))
 
     def in_order(self, filter: Any = None, *, order: str | None = None) -> Any:
         """Return a query of Datastore's client for the entities as a whole, in the order of the property or key.

@@ -13,6 +13,9 @@ from soc_tasks.logic.datastore_filters import Condition, describe_index, read_fi
 from soc_tasks.logic.datastore_keys import KEY, Path
 from soc_tasks.state import datastore_client
 
+#: How many entities or keys are read at once where all of a kind are.
+PAGE: Final = 1000
+
 _NAMESPACE: Final = re.compile(r"[0-9A-Za-z._-]{1,100}")
 
 
@@ -180,6 +183,27 @@ def fetch(query: Any, limit: int | None = None) -> list[Any]:
     """
     with refusals(query):
         return list(query.fetch(limit=limit))
+
+
+def fetch_pages(query: Any) -> Iterator[Any]:
+    """Yield all that a query gives, however much that is.
+
+    Firestore's emulator answers in one message what is asked at once, and gRPC takes 4 MiB of it: so it is asked for
+    in pages.
+
+    Raises:
+        ValueError: Datastore refuses the query for what it is.
+        ConfigurationError: Datastore lacks an index for it; says which.
+    """
+    cursor = None
+    while True:
+        with refusals(query):
+            page = query.fetch(limit=PAGE, start_cursor=cursor)
+            found = list(page)
+        yield from found
+        cursor = page.next_page_token
+        if len(found) < PAGE or cursor is None:
+            return
 
 
 @contextmanager

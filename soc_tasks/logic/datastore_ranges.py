@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from soc_tasks.errors import ConfigurationError
 from soc_tasks.logic.datastore_keys import KEY, NOTHING, check_value, get_property, is_plain, rank_path, rank_value
-from soc_tasks.logic.datastore_queries import copy_query, fetch, refusals, take_query
+from soc_tasks.logic.datastore_queries import copy_query, fetch, fetch_pages, take_query
 from soc_tasks.logic.datastore_seeks import Order
 
 #: `(start, end)`, half-open; None is an open end.
@@ -129,13 +129,12 @@ def _pass_over(query: Any, shard_count: int, projection: Sequence[str]) -> list[
     ordered = copy_query(query, order=tuple(query.order) or (KEY,), projection=projection)
     kept: list[Any] = []
     step, total = 1, 0
-    with refusals(ordered):
-        for entity in ordered.fetch():
-            if total % step == 0:
-                kept.append(entity.key)
-                if len(kept) > 2 * OVERSAMPLING * shard_count:
-                    kept, step = kept[::2], step * 2
-            total += 1
+    for entity in fetch_pages(ordered):
+        if total % step == 0:
+            kept.append(entity.key)
+            if len(kept) > 2 * OVERSAMPLING * shard_count:
+                kept, step = kept[::2], step * 2
+        total += 1
     places = dict.fromkeys(total * part // shard_count // step for part in range(shard_count))
     return [kept[place] for place in places if place < len(kept) and (is_plain(kept[place]) or not place)]
 

@@ -157,3 +157,17 @@ def test_querysets_of_django_are_divided_as_well():
         datastore_key_ranges, random_keys_getter=lambda rows, count: [pks[60], pks[10], 10**9, pks[30]]
     )
     assert sample(Row.objects.all(), 3) == [(None, pks[30]), (pks[30], pks[60]), (pks[60], None)]
+
+
+@on_every_edition
+def test_keys_of_more_than_one_message_are_gone_through(kinds):
+    # gRPC takes 4 MiB, and Firestore's emulator answers with all it is asked for at once.
+    names = [f"{number:04}" + "x" * 1450 for number in range(3100)]
+    put(kinds, "Town", {name: {} for name in names})
+    logic = DatastoreLogic("Town", kinds)
+    ranges = datastore_key_ranges(logic.query, 4)
+    assert (ranges[0][0], ranges[-1][1]) == (None, None)
+    bounds = [names.index(start.name) for start, _ in ranges[1:]]
+    assert bounds == sorted(set(bounds))
+    assert len(bounds) == 3
+    assert logic.count() == 3100

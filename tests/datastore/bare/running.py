@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import urllib.request
 
 from tests.engine.running import ROOT, until
@@ -26,18 +27,23 @@ class BareSite:
         seconds: how long one lives, about, while there are kills left.
         twice: part of the deliveries that come twice.
         seed: of the chances.
+        relay: whether a relay runs beside it, as it has to where processes are killed.
+        processes: how many there are.
+        more: further variables of its environment.
     """
 
-    def __init__(self, client, folder, *, kills=0, seconds=1.0, twice=0.0, seed=0):
+    def __init__(self, client, folder, *, kills=0, seconds=1.0, twice=0.0, seed=0, relay=False, processes=3, **more):
         self.client = client
+        self.has_relay = relay
         self.kills = kills
         self._folder = folder
-        self._chances = [str(kills), str(seconds), str(seed)]
+        self._chances = [str(processes), str(kills), str(seconds), str(seed)]
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.datastore.bare.settings",
             "BARE_NAMESPACE": client.namespace,
             "BARE_TWICE": str(twice),
+            **more,
         }
 
     def __enter__(self):
@@ -52,8 +58,11 @@ class BareSite:
         self.environment["BARE_PORT"] = str(free_port())
         self.url = self.environment["BARE_URL"] = f"http://127.0.0.1:{self.environment['BARE_PORT']}"
         self.manage("queues", "--apply")
-        self.site = self._start("-m", "tests.datastore.bare.serve", "3", *self._chances)
+        self.site = self._start("-m", "tests.datastore.bare.serve", *self._chances)
         assert self.site.stdout.readline().strip() == self.environment["BARE_PORT"]
+        if self.has_relay:
+            self._start_relay()
+            self._stack.callback(self._end_relay)
         return self
 
     def __exit__(self, *_):
@@ -70,6 +79,25 @@ class BareSite:
         )
         self._stack.callback(_end, process)
         return process
+
+    def _start_relay(self):
+        self.relay = subprocess.Popen(
+            [sys.executable, "-m", "django", "tasks", "relay", "--every", "1"],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def _end_relay(self):
+        self.relay.kill()
+        self.relay.wait()
+
+    def kill_relay(self):
+        """Kill the relay (SIGKILL), and start it again."""
+        assert self.relay.poll() is None, "the relay ended by itself"
+        self._end_relay()
+        self._start_relay()
 
     def manage(self, *arguments):
         """Run a verb of the command `tasks`, or `check`; return what it printed."""
@@ -92,6 +120,20 @@ class BareSite:
             with contextlib.suppress(OSError), urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
                 return answer.read().decode()
         raise AssertionError("the site does not answer")
+
+    def wait_until_idle(self):
+        """Wait until no task waits or runs."""
+        import grpc
+        from google.cloud import tasks_v2
+        from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+        with grpc.insecure_channel(self.environment["TASKS_EMULATOR_HOST"]) as channel:
+            client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
+            waiter, left = threading.Event(), PATIENCE
+            while list(client.list_tasks(parent="projects/demo/locations/here/queues/default")):
+                assert left > 0, "there are still tasks"
+                waiter.wait(0.1)
+                left -= 0.1
 
     def until(self, condition, seconds=PATIENCE):
         """Wait until something is true."""

@@ -17,12 +17,16 @@ _KEYS = os.environ.get("BARE_KEYS", "http://127.0.0.1:1")
 SOC_TASKS = {
     "BACKEND": "cloud_tasks",
     "STATE": "datastore",
-    "DATASTORE_NAMESPACE": os.environ.get("BARE_NAMESPACE", "bare"),
+    **(
+        {"DATASTORE_CLIENT": os.environ["BARE_CLIENT"]}
+        if "BARE_CLIENT" in os.environ
+        else {"DATASTORE_NAMESPACE": os.environ.get("BARE_NAMESPACE", "bare")}
+    ),
     "TARGET": os.environ.get("BARE_TARGET", "http"),
     "URL": os.environ.get("BARE_URL", "http://127.0.0.1:1"),
     "SERVICE_ACCOUNT": "tasks@demo.example",
     "OIDC_ISSUER": _KEYS,
     "OIDC_CERTS_URL": f"{_KEYS}/certs",
-    "SLICE_SECONDS": 2,
+    "SLICE_SECONDS": float(os.environ.get("BARE_SLICE_SECONDS", "2")),
     "LEASE_SECONDS": 5,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 from google.cloud import datastore
@@ -42,6 +42,31 @@ def refuse(request):
     raise FatalTaskError("refused")
 
 
+@iterative_task(DatastoreLogic("Counter"), atomic=True, batch_size=10)
+def look(request, entities):
+    pass
+
+
+@iterative_task(DatastoreLogic("Counter"), batch_size=10)
+def look_leased(request, entities):
+    pass
+
+
+@iterative_task(DatastoreLogic("Counter"), atomic=True, batch_size=10, shards=2)
+def look_in_two(request, entities):
+    pass
+
+
+@iterative_task(DatastoreLogic("Counter"), atomic=True, batch_size=10, shards=4)
+def look_in_four(request, entities):
+    pass
+
+
+@task(atomic=True)
+def do_nothing(request):
+    pass
+
+
 def take_note(number, filling=None):
     """Deferred: leave an effect."""
     note("Remembered", number=number)
@@ -66,7 +91,28 @@ def start_some(request):
     return HttpResponse("started")
 
 
+def start_one(request, name):
+    """Start a task, in a transaction or not."""
+    client = get_client()
+    if "transaction" in request.GET:
+        with client.transaction():
+            handle = startTask(name, using=client)
+    else:
+        handle = startTask(name)
+    return HttpResponse(handle.iteration or handle.name)
+
+
+def take_bill(request):
+    from tests.datastore.bare import counted
+
+    return JsonResponse(counted.take())
+
+
 urlpatterns = [
+    *(path(f"{view.__name__}/", view, name=view.__name__) for view in (look, look_leased, look_in_two, look_in_four)),
+    path("do_nothing/", do_nothing, name="do_nothing"),
+    path("start-one/<name>/", start_one),
+    path("bill/", take_bill),
     path("visit/", visit, name="visit"),
     path("remember/", remember, name="remember"),
     path("refuse/", refuse, name="refuse"),
