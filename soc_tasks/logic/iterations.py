@@ -9,7 +9,7 @@ from typing import Any
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic import parking
 from soc_tasks.logic.failed_items import start_retry
-from soc_tasks.logic.progress import judge_progress
+from soc_tasks.logic.progress import Progress, judge_progress
 from soc_tasks.logic.runs import enqueue_slice, forget_plan
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
@@ -64,6 +64,11 @@ class Iteration:
     def __repr__(self) -> str:
         """Return name, status and progress."""
         return f"<Iteration {self.id} {self.name}: {self.status}, {self.done} of {self.total}>"
+
+    @property
+    def progress(self) -> Progress:
+        """Return its progress, as it was when it was read."""
+        return self._progress
 
     @classmethod
     def get(cls, id: str) -> Iteration:
