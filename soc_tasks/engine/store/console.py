@@ -45,9 +45,9 @@ class ConsoleStore(MinuteStore):
     def list_queues(self, most: int | None = None) -> list[QueueRecord]:
         """Return the queues that have tasks or a state, by name."""
         now = self.clock.now()
-        running = dict(self.select(f"SELECT queue, count(*) FROM {TASKS} WHERE {_BY_STATE[0]} GROUP BY queue"))
         kept = {name: rest for name, *rest in self.select(f"SELECT name, paused, purged FROM {QUEUES}")}
         with self.cursor() as cursor:
+            running = self._count_running(cursor)
             waiting = self._count_waiting(cursor, [view.name for view in self._views(cursor, None)], now, most)
         suspects = self._count_suspects(now, most)
         paces = self.find_paces()
