@@ -6,6 +6,7 @@ import json
 import types
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from itertools import pairwise
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -64,9 +65,8 @@ class TestCommand:
         store.add([make_task()])
         out, error = run()
         assert error.returncode == 1
-        line, mend = next(
-            pair for pair in zip(out.splitlines(), out.splitlines()[1:], strict=False) if "No worker" in pair[0]
-        )
+        lines = out.splitlines()
+        [(line, mend)] = [pair for pair in pairwise(lines) if "No worker" in pair[0]]
         assert line.startswith("fail  work")
         assert mend.strip() == "-> manage.py tasks run"
 

@@ -73,7 +73,7 @@ SELECT found.name, (SELECT min(due) FROM {TASKS} WHERE state = {State.WAITING:d}
   {", ".join(f"kept.{column}" for column in _KEPT)}
 FROM found LEFT JOIN {QUEUES} kept ON kept.name = found.name WHERE found.name IS NOT NULL
 """
-# The limit, more than run anywhere, keeps the inner query apart: else SQLite reads the whole table in the order of queues.
+# The limit, more than run anywhere, keeps the inner query apart: else SQLite may read the whole table, queue by queue.
 _RUNNING_BY_QUEUE = (
     f"SELECT queue, count(*) FROM (SELECT queue FROM {TASKS} WHERE state = {State.RUNNING:d} LIMIT 1000000) AS running"
     " GROUP BY queue"
