@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.db.backends.utils import CursorWrapper
 
@@ -39,6 +39,8 @@ _NONE: Final[_Counts] = (0, 0, None)
 class ConsoleStore(MinuteStore):
     """The part of a store that people use."""
 
+    #: The table of tasks, where waiting ones are counted.
+    waiting: ClassVar[str] = TASKS
     #: Id of the last row that was looked at for its age.
     _swept = 0
 
@@ -78,7 +80,7 @@ class ConsoleStore(MinuteStore):
         found: dict[str, _Counts] = {}
         for first in range(0, len(names), QUEUE_BATCH):
             part = names[first : first + QUEUE_BATCH]
-            sql = " UNION ALL ".join(_count_queue(number, most) for number in range(len(part)))
+            sql = " UNION ALL ".join(_count_queue(self.waiting, number, most) for number in range(len(part)))
             given = [value for name in part for value in (name, now, name, now, name, now, name)]
             for number, due, scheduled, since, asked in self.fetch(cursor, sql, given):
                 # What is to run at once has been due since that was asked for.
@@ -249,9 +251,9 @@ class ConsoleStore(MinuteStore):
         return first, last or first
 
 
-def _count_queue(number: int, most: int | None) -> str:
+def _count_queue(table: str, number: int, most: int | None) -> str:
     """Return the query that counts one queue: steps in the index, and no more rows than asked for."""
-    rows = f"FROM {TASKS} WHERE {_BY_STATE[2]} AND queue = %s AND due"
+    rows = f"FROM {table} WHERE {_BY_STATE[2]} AND queue = %s AND due"
     limit = "" if most is None else f" LIMIT {most:d}"
     return (
         f"SELECT {number:d}, (SELECT count(*) FROM (SELECT 1 AS one {rows} <= %s{limit}) AS due),"
