@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic import parking
 from soc_tasks.logic.failed_items import start_retry
-from soc_tasks.logic.progress import judge_progress
+from soc_tasks.logic.progress import Progress, judge_progress
 from soc_tasks.logic.runs import enqueue_slice, forget_plan
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
 from soc_tasks.values import FailedItem
+
+#: Characters of an id.
+ID_LENGTH: Final = 32
 
 
 class Iteration:
@@ -65,6 +68,11 @@ class Iteration:
         """Return name, status and progress."""
         return f"<Iteration {self.id} {self.name}: {self.status}, {self.done} of {self.total}>"
 
+    @property
+    def progress(self) -> Progress:
+        """Return its progress, as it was when it was read."""
+        return self._progress
+
     @classmethod
     def get(cls, id: str) -> Iteration:
         """Return an iteration.
@@ -77,9 +85,7 @@ class Iteration:
         """
         record = get_state().get_iteration(id)
         if record is None:
-            raise cls.DoesNotExist(
-                f"There is no iteration {id!r}: its start has not run yet, or it has passed the retention time."
-            )
+            raise cls.DoesNotExist(_explain_missing(id))
         return cls(record, get_state().list_shards(id))
 
     @classmethod
@@ -218,3 +224,12 @@ class Iteration:
 
         state.run(change)
         return self.refresh()
+
+
+def _explain_missing(id: str) -> str:
+    if len(id) < ID_LENGTH:
+        return (
+            f"There is no iteration {id!r}: ids have {ID_LENGTH} digits, and are given whole; "
+            "`manage.py tasks iterations` lists them, and takes their first or last characters itself."
+        )
+    return f"There is no iteration {id!r}: its start has not run yet, or it has passed the retention time."

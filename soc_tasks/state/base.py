@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from soc_tasks.meta import read_meta
+from soc_tasks.state.figures import BaseFigures
 from soc_tasks.state.ledger import BaseLedger
 from soc_tasks.state.records import DeadLetter, IterationRecord, ShardRecord
 from soc_tasks.values import Task
@@ -39,7 +40,7 @@ def _breathe_never() -> None:
     """Do nothing: writers of this state do not keep each other out."""
 
 
-class BaseState(BaseLedger, ABC):
+class BaseState(BaseLedger, BaseFigures, ABC):
     """Keeps what must survive."""
 
     @property

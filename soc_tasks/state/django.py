@@ -15,7 +15,7 @@ from typing import Any
 
 import simplejson
 from django.db import OperationalError, connections
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef
 
 from soc_tasks.conf import get_settings
 from soc_tasks.engine.clock import from_micros
@@ -24,6 +24,14 @@ from soc_tasks.meta import read_meta
 from soc_tasks.models import DeadLetterRow, IterationRow, PayloadRow, ReceiptRow, ShardRow
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.breather import SqliteBreather
+from soc_tasks.state.django_figures import (
+    ITERATION_FIELDS,
+    PROGRESS_FIELDS,
+    DjangoFigures,
+    find_stalled,
+    make_iteration,
+    read_iteration,
+)
 from soc_tasks.state.django_ledger import DjangoLedger
 from soc_tasks.state.django_outbox import DjangoOutbox
 from soc_tasks.state.kept_tasks import spell_out
@@ -40,10 +48,7 @@ SQLITE_BATCH_SECONDS = 0.2
 SWEEP_ROWS = 1000
 
 _SHARD_FIELDS = tuple(field.name for field in dataclasses.fields(ShardRecord))
-#: What tells of progress; contexts may be large.
-_PROGRESS_FIELDS = tuple(name for name in _SHARD_FIELDS if name not in ("context", "start", "end", "reach"))
 _SHARD_CHANGES = tuple(name for name in _SHARD_FIELDS if name not in ("iteration", "index"))
-_ITERATION_FIELDS = tuple(field.name for field in dataclasses.fields(IterationRecord))
 
 
 def _read_shard(row: ShardRow) -> ShardRecord:
@@ -54,14 +59,6 @@ def _read_shard(row: ShardRow) -> ShardRecord:
 def _make_row(shard: ShardRecord) -> ShardRow:
     values = {name: getattr(shard, name) for name in _SHARD_CHANGES}
     return ShardRow(iteration_id=shard.iteration, index=shard.index, **values)
-
-
-def _make_iteration(values: dict[str, Any]) -> IterationRecord:
-    return IterationRecord(**values | {"options": simplejson.loads(values["options"])})
-
-
-def _read_iteration(row: IterationRow) -> IterationRecord:
-    return _make_iteration({name: getattr(row, name) for name in _ITERATION_FIELDS})
 
 
 def _read_letter(row: DeadLetterRow) -> DeadLetter:
@@ -76,7 +73,7 @@ def _read_letter(row: DeadLetterRow) -> DeadLetter:
     )
 
 
-class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
+class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, BaseState):
     """Keeps records in the tables of soc_tasks.models."""
 
     def __init__(self) -> None:
@@ -94,7 +91,7 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
 
     @cached_property
     def _iterations(self) -> IterationTable:
-        return IterationTable(self._alias, _ITERATION_FIELDS)
+        return IterationTable(self._alias, ITERATION_FIELDS)
 
     def now(self) -> datetime:
         """Return the time by the database's clock, where the machines that share it may have others."""
@@ -221,12 +218,12 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
     def get_iteration(self, iteration_id: str, *, lock: bool = False) -> IterationRecord | None:
         """Return one iteration."""
         values = self._iterations.find(iteration_id, lock=lock)
-        return None if values is None else _make_iteration(values)
+        return None if values is None else make_iteration(values)
 
     def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:
         """Return the newest iterations."""
         rows = IterationRow.objects.using(self.alias).order_by("-created", "-id")
-        return [_read_iteration(row) for row in rows[:limit]]
+        return [read_iteration(row) for row in rows[:limit]]
 
     def save_iteration(self, iteration: IterationRecord) -> None:
         """Write status, finished and error."""
@@ -259,10 +256,10 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
         if (row := rows.defer("options").first()) is None:
             return None
         found = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).order_by("index")
-        shards = [ShardRecord(**values) for values in found.values(*_PROGRESS_FIELDS)]
+        shards = [ShardRecord(**values) for values in found.values(*PROGRESS_FIELDS)]
         needs_options = not shards or (len(shards) > 1 and all(shard.status == "done" for shard in shards[:-1]))
         row.options = (rows.values_list("options", flat=True).first() if needs_options else None) or "{}"
-        return _read_iteration(row), shards
+        return read_iteration(row), shards
 
     def lock_shards(self, iteration_id: str) -> None:
         """Hold all shards of an iteration."""
@@ -308,13 +305,7 @@ class DjangoState(DjangoOutbox, DjangoLedger, BaseState):
 
     def _touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
         now = self.now()
-        rows = ShardRow.objects.using(self.alias).filter(
-            Q(until=None) | Q(until__lt=now),
-            Q(progressed_at__lt=before) | Q(progressed_at=None, iteration__created__lt=before),
-            status="running",
-            iteration__status="running",
-        )
-        stuck = list(rows[:limit])
+        stuck = list(find_stalled(self.alias, before, now)[:limit])
         ShardRow.objects.using(self.alias).filter(pk__in=[row.pk for row in stuck]).update(progressed_at=now)
         return [_read_shard(row) for row in stuck]
 

@@ -10,7 +10,9 @@ from tests.contracts.backend_access import AccessContract
 from tests.contracts.backend_attempts import AttemptsContract
 from tests.contracts.backend_enqueue import EnqueueContract, LaterContract, RefusalContract
 from tests.contracts.backend_iterations import IterationsContract
+from tests.contracts.backend_steering import SteeringContract
 from tests.contracts.backend_transactions import TransactionsContract
+from tests.contracts.backend_verbs import VerbsContract
 
 
 class BackendContract(
@@ -21,5 +23,7 @@ class BackendContract(
     TransactionsContract,
     IterationsContract,
     AccessContract,
+    SteeringContract,
+    VerbsContract,
 ):
     """Assertions on `site`."""
