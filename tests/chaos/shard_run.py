@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import nullcontext
 
 import django
@@ -38,14 +39,15 @@ def start(name, atomic):
 
 
 def report():
-    """Count what was lost and doubled, and how often finalize ran."""
+    """Count what was lost and doubled, how often finalize ran, and how many parts were taken over."""
     from soc_tasks.state import get_state
     from tests.chaos import tables
     from tests.chaos.models import Effect
-    from tests.chaos.site_constants import END
+    from tests.chaos.site_constants import END, TAKEN_OVER
 
     letters = [f"{letter.error_type}: {letter.error}" for letter in get_state().list_dead_letters()]
-    return {**tables.count_rows(), "letters": letters, "ends": Effect.objects.filter(number=END).count()}
+    numbers = Counter(Effect.objects.values_list("number", flat=True))
+    return {**tables.count_rows(), "letters": letters, "ends": numbers[END], "taken_over": numbers[TAKEN_OVER]}
 
 
 def drain(tell, served, seconds):

@@ -13,7 +13,7 @@ from django.urls import include, path
 from soc_tasks import iterative_task, task
 from soc_tasks.logic import stealing
 from tests.chaos.models import Effect, Row
-from tests.chaos.site_constants import BATCH, END, SHARDS, SMALL_BATCH, TOMORROW
+from tests.chaos.site_constants import BATCH, END, SHARDS, SMALL_BATCH, TAKEN_OVER, TOMORROW
 
 #: Where the orphans' tasks tell who runs them (a descriptor), and remember that they ran before (a directory).
 notes: int | None = None
@@ -21,6 +21,16 @@ memory: Path | None = None
 
 
 stealing.LEAST_SECONDS, stealing.LEAST_BATCHES = 0.0, 1
+_move = stealing._move
+
+
+def _note_move(*args):
+    # In the transaction that gives the part to its new shard.
+    Effect.objects.create(number=TAKEN_OVER)
+    _move(*args)
+
+
+stealing._move = _note_move
 
 
 def _count(entities):

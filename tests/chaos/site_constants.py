@@ -7,6 +7,7 @@ BATCH = int(os.environ.get("SOC_TASKS_CHAOS_BATCH", "20"))
 SMALL_BATCH = 2
 #: Seconds until an iteration that has ended would start again.
 TOMORROW = 86_400.0
-#: Shards of an iteration, and the number of the effect that its finalize leaves.
+#: Shards of an iteration, and the numbers of the effects that its finalize leaves, and a shard that took over a part.
 SHARDS = 8
 END = -1
+TAKEN_OVER = -2

@@ -36,13 +36,16 @@ def check(note_figure, site, backend, name, atomic, rows, least, longest, seed):
     options = {"name": name, "atomic": atomic, "rows": rows, "seed": seed, "seconds": longest}
     cloud = backend == "cloud_tasks"
     found = site.ask("tests.chaos.shard_run", timeout=2 * longest + 120, cloud=cloud, **options)
-    kills, seconds, doubled, ends = (found.pop(key) for key in ("kills", "seconds", "doubled", "ends"))
+    kills, seconds, doubled, ends, taken_over = (
+        found.pop(key) for key in ("kills", "seconds", "doubled", "ends", "taken_over")
+    )
     kind = "atomic" if atomic else "leased"
     note_figure(
         f"shards {site.vendor:10} {backend:11} {name:8} {kind}",
         rows=rows,
         batch=BATCH,
         kills=kills,
+        taken_over=taken_over,
         lost=found["lost"],
         doubled=doubled,
         ends=ends,
@@ -53,6 +56,8 @@ def check(note_figure, site, backend, name, atomic, rows, least, longest, seed):
     # A function that is not atomic runs at least once; what a finalize that is a task does, once.
     assert ends == 1 if atomic or name == "view" else 1 <= ends <= 1 + kills
     assert kills >= least
+    # Those of a deferred one begin with nearly all in one shard.
+    assert taken_over or name == "view"
 
 
 @pytest.mark.parametrize(
