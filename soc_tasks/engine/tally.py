@@ -37,7 +37,6 @@ class Tally:
         self._lock = threading.Lock()
         #: By minute and queue: succeeded, failed, dead, seconds spent.
         self._counts: dict[int, dict[str, list[float]]] = {}
-        self._well = True
 
     def count(self, verdicts: Sequence[Verdict], now: int) -> None:
         """Count verdicts that were written down `now`; what ran into another attempt, or was not run, is none."""
@@ -77,12 +76,9 @@ class Tally:
         try:
             keeper.add_minutes(records)
         except Error as error:
-            if self._well:
-                logger.warning("the counts of attempts are not written, and kept for later: %s", error)
-            self._well = False
+            # That the database is not to be had is told by those who need it more.
+            logger.debug("the counts of attempts are not written, and kept for later: %s", error)
             self._put_back(records)
-        else:
-            self._well = True
         return True
 
     def _put_back(self, records: Sequence[MinuteRecord]) -> None:
