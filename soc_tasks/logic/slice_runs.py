@@ -48,6 +48,8 @@ class Step:
 
     entities: list[Any]
     next_key: str | None
+    #: Where it begins.
+    key: str | None = None
     finalizes: bool = False
     context: str = ""
     error: Exception | None = None
@@ -123,7 +125,7 @@ class SliceRun:
                 f"getBatchOfData of {type(source.logic).__name__} was asked for {shard.halved} entities and "
                 f'returned {len(entities)}: a batch that fails cannot be halved then, as on_error="skip" does.'
             )
-        return Step(entities, next_key)
+        return Step(entities, next_key, key)
 
     def get_source(self, iteration: IterationRecord) -> Source | LedgerSource:
         """Return what is iterated over."""
@@ -174,7 +176,11 @@ class SliceRun:
     def find_next_key(self, step: Step, place: int) -> str | None:
         """Return the key of what comes after one of the entities of a batch."""
         assert self.source is not None  # the batch came from it
-        return step.next_key if place + 1 == len(step.entities) else self.source.get_key(step.entities[place + 1])
+        return (
+            step.next_key
+            if place + 1 == len(step.entities)
+            else self.source.get_key(step.entities[place + 1], place + 1)
+        )
 
     def advance(self, shard: ShardRecord, iteration: IterationRecord, step: Step) -> bool:
         """Move the cursor past a batch, in the open transaction; return whether the slice goes on."""
