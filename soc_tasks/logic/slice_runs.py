@@ -198,14 +198,22 @@ class SliceRun:
         if self.source is not None and not self.source.settle(step.entities) and self.plan.atomic:
             raise ShardBusyError("another retry has done these failed items in between")
         if not self.repeats and iteration.options.get("repeats", True):
-            iteration.options["repeats"] = False
-            self.state.save_options(iteration)
+            self.end_repeating(iteration)
         if step.finalizes or (step.next_key is None and not self.may_steal(shard, iteration)):
             self.end_shard(shard, iteration, finalizes=step.finalizes)
             return False
         shard.drained = step.next_key is None
         # After an error it is the error's handling that hands over.
         return self.go_on(shard, iteration, fails=step.error is not None)
+
+    def end_repeating(self, iteration: IterationRecord) -> None:
+        """Note that no run follows, in the open transaction that holds the shard."""
+        iteration.options["repeats"] = False
+        # Read anew: the view ran since, and whoever tries failed items again, for one, writes options of its own.
+        now = self.state.get_iteration(iteration.id, lock=True)
+        if now is not None:
+            now.options["repeats"] = False
+            self.state.save_options(now)
 
     def go_on(self, shard: ShardRecord, iteration: IterationRecord, *, fails: bool = False) -> bool:
         """Save a shard, and hand over where it is time; return whether the slice goes on.
