@@ -292,6 +292,28 @@ def test_the_ledger_is_swept_with_its_iteration(task_queues, rows, settings):
         iteration.retry_failed()
 
 
+def test_a_key_of_external_effects_stays_the_same(task_queues, rows):
+    keys, bad = [], {rows[-1]}
+
+    def work(request, entities):
+        iteration = Iteration.get(request.task.iteration)
+        keys.extend(f"{iteration.retries or iteration.id}:{entity.pk}" for entity in entities)
+        if bad & set(entities):
+            raise ValueError("on purpose")
+
+    view = iterative_task(Row, on_error="skip")(work)
+    with route(view):
+        handle = startTask(view)
+        task_queues.process_task_queues()
+        before = set(keys)
+        keys.clear()
+        bad.clear()
+        Iteration.get(handle.iteration).retry_failed()
+        task_queues.process_task_queues()
+    assert keys == [f"{handle.iteration}:{rows[-1].pk}"]
+    assert set(keys) < before
+
+
 def test_a_selection_stays_one(task_queues, rows):
     view = View(rows[3:6])
     with route(view.view):
