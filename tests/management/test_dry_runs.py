@@ -16,14 +16,12 @@ from django.db import connection, connections, transaction
 from django.http import HttpResponse
 
 from soc_tasks import FatalTaskError, Iteration, defer, defer_iteration_with_finalize, startTask
-from soc_tasks.logic.dry_runs import DryRun, DryRunError, Limits
+from soc_tasks.logic.dry_runs import DryRun, Limits
 from soc_tasks.logic.held_back import mails_held_back
-from soc_tasks.models import ShardRow
 from soc_tasks.values import Delivery
 from tests import site
 from tests.specimen import functions, iterating
 from tests.specimen.models import Entry, Row, Tag
-from tests.views.test_iterative import deliver_first
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -270,34 +268,6 @@ def test_a_deferred_iteration_is_tried_from_where_it_stands(task_queues):
     assert Iteration.get(handle.iteration).status == "succeeded"
     with pytest.raises(CommandError, match="is succeeded and has no rows left"):
         dry_run(handle.iteration)
-
-
-def test_a_shard_that_looks_for_more_has_nothing_left(memory_backend, task_queues):
-    """What it has asked for is its owner's yet."""
-    defer_iteration_with_finalize(Entry.objects.all(), iterating.callback, iterating.finalize, _shards=2, _batch_size=5)
-    deliver_first(memory_backend)
-    iteration = Iteration.all()[0].pause()
-    entries = list(Entry.objects.order_by("pk"))
-    first, second = ShardRow.objects.order_by("index")
-    second.cursor, second.done = json.dumps([entries[20].pk]), 3
-    second.save()
-    first.drained, first.done = True, 17
-    first.wants, first.start, first.end = 1, json.dumps([entries[28].pk]), None
-    first.save()
-    report = DryRun(Limits()).try_iteration(iteration.id)
-    assert (report.rows, report.done_before, report.shards) == (15, 20, 1)
-    second.status = "done"
-    second.save()
-    with pytest.raises(DryRunError, match="no rows left"):
-        DryRun(Limits()).try_iteration(iteration.id)
-
-
-def test_a_deferred_iteration_that_was_cancelled_has_no_plan_any_more(memory_backend, task_queues):
-    defer_iteration_with_finalize(Entry.objects.all(), iterating.callback, iterating.finalize)
-    deliver_first(memory_backend)
-    iteration = Iteration.all()[0].cancel()
-    with pytest.raises(DryRunError, match="were dropped when it was cancelled"):
-        DryRun(Limits()).try_iteration(iteration.id)
 
 
 def test_the_instance_that_a_callback_fails_on_is_named(task_queues):
