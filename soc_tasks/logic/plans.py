@@ -156,11 +156,20 @@ class Source:
             entity: the entity.
             key: that of the batch which begins with it.
             next_key: that of what follows it.
+
+        Raises:
+            FatalTaskError: a custom logic's `get_key` returns no key.
         """
         if isinstance(self.logic, FullLogic):
             return self.logic.get_key(entity, order=self.logic.key_order)
-        find_key = self._find_get_key()
-        return found_items.join_keys(key if find_key is None else find_key(entity), next_key)
+        if (get_key := self._find_get_key()) is not None:
+            key = get_key(entity)
+            if not isinstance(key, str):
+                raise FatalTaskError(
+                    f"get_key of {type(self.logic).__name__} must return the key at which a batch begins with the "
+                    f"entity, a str, not {key!r:.100}."
+                )
+        return found_items.join_keys(key, next_key)
 
     def find_item(self, item: FailedItem) -> list[Any]:
         """Return the one entity of an item, by its key, as `get_item_key` made it; empty where it is gone."""

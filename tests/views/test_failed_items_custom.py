@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from soc_tasks import Iteration, iterative_task, startTask
+from soc_tasks.testing import TaskFailedBehaviour
 from tests.specimen.models import Row
 from tests.views.calls import route
 
@@ -173,3 +174,21 @@ def test_rows_by_a_logic_of_ones_own_are_told_by_their_keys(task_queues):
     Row.objects.create()
     assert run.retry() == [rows[2]]
     assert run.count() == 0
+
+
+@both
+def test_a_get_key_that_returns_none_is_refused(task_queues, atomic):
+    class Wrong(Listed):
+        def get_key(self, entity):
+            return 5
+
+    def work(request, entities):
+        raise ValueError("on purpose")
+
+    view = iterative_task(Wrong("abc"), on_error="skip", atomic=atomic)(work)
+    with route(view):
+        handle = startTask(view)
+        task_queues.process_task_queues(failure_behaviour=TaskFailedBehaviour.DO_NOTHING)
+    iteration = Iteration.get(handle.iteration)
+    assert (iteration.status, iteration.count_failed_items()) == ("failed", 0)
+    assert "get_key of Wrong must return the key" in iteration.error
