@@ -15,6 +15,7 @@ from typing import Any
 from soc_tasks.backends import backend_in_place, get_backend
 from soc_tasks.engine.dispatch import InProcessDispatcher
 from soc_tasks.logic.dry_run_reports import Failure, Report
+from soc_tasks.logic.failed_items import find_plan
 from soc_tasks.logic.forms import CONTENT_TYPE
 from soc_tasks.logic.held_back import HoldingBackend, connections_kept, mails_held_back, rolled_back
 from soc_tasks.logic.rehearsals import Rehearsal
@@ -111,11 +112,19 @@ class DryRun:
         if record is None:
             raise DryRunError(f"There is no iteration {iteration_id!r}: its start has not run yet, or it is gone.")
         shards = state.list_shards(iteration_id)
-        left = [shard for shard in shards if shard.status != "done" and not is_last(record, shard)]
+        # A drained one has nothing left, and looks for a part of what another has.
+        left = [
+            shard for shard in shards if shard.status != "done" and not shard.drained and not is_last(record, shard)
+        ]
         if not left:
             raise DryRunError(
                 f"Iteration {iteration_id} is {record.status} and has no rows left to try. To try it from the "
                 "beginning, name its task, with --context."
+            )
+        if record.status == "cancelled" and state.get_payload(find_plan(record)[0]) == b"":
+            raise DryRunError(
+                f"What iteration {iteration_id} goes over, and its functions, were dropped when it was cancelled, so "
+                "that nothing of it can be tried; start it anew."
             )
         self.report.done_before = sum(shard.done for shard in shards)
         self.report.iteration = record.id

@@ -82,7 +82,7 @@ class LedgerSource:
         found = state.list_failed_items(self.origin, since=int(start_key or 0), ids=self.ids, limit=size + 1)
         found = [item for item in found if item.id <= self.last]
         for item in found[:size]:
-            entities = self.source.find_item(item.key)
+            entities = self.source.find_item(item)
             if not entities:
                 self.gone.append(item.id)
                 continue
@@ -90,17 +90,17 @@ class LedgerSource:
             self.entities += entities
         return list(self.entities), str(found[size].id) if len(found) > size else None
 
-    def get_key(self, entity: Any) -> str:
+    def get_key(self, entity: Any, place: int) -> str:
         """Return the key at which a batch begins with an entity of the last one."""
-        return str(self._find(entity).id)
+        return str(self._find(entity, place).id)
 
-    def get_item_key(self, entity: Any, key: str | None) -> str:
-        """Return the key that the item has."""
-        return self._find(entity).key
+    def get_item_key(self, entity: Any, key: str | None, next_key: str | None) -> str:
+        """Return the key of the batch: what is given up is there already, with its own."""
+        return key or ""
 
-    def give_up(self, entity: Any, item: FailedItem) -> None:
+    def give_up(self, entity: Any, place: int, item: FailedItem) -> None:
         """Keep the new error of an item."""
-        before = self._find(entity)
+        before = self._find(entity, place)
         get_state().save_failed_item(dataclasses.replace(item, id=before.id, attempts=before.attempts + 1))
 
     def settle(self, entities: list[Any]) -> bool:
@@ -108,20 +108,18 @@ class LedgerSource:
 
         They are not where another retry has come in between: this one was cancelled then, during this batch.
         """
-        state, ids = get_state(), [self._find(entity).id for entity in entities]
+        state = get_state()
+        ids = list(dict.fromkeys(self._find(entity, place).id for place, entity in enumerate(entities)))
         if self.gone:
             state.drop_failed_items(self.gone)
         return not ids or state.drop_failed_items(ids) == len(ids)
 
-    def _find(self, entity: Any) -> FailedItem:
-        # Datastore's are read once more in the transaction, and are others then, with the same key.
-        key = getattr(entity, "key", None) if self.source.is_in_datastore else None
-        known = [
-            place
-            for place, known in enumerate(self.entities)
-            if known is entity or (key is not None and known.key == key)
-        ]
-        return self.items[known[0]]
+    def _find(self, entity: Any, place: int) -> FailedItem:
+        """Return the item of an entity by its place in the batch: two entities may be equal, or even the same."""
+        if not self.source.is_in_datastore:
+            return self.items[place]
+        # These are read once more in the transaction: what is gone by then is left out, so that others move up.
+        return next(item for item, known in zip(self.items, self.entities, strict=True) if known.key == entity.key)
 
 
 def open_source(plan: Plan, source: Source, iteration: IterationRecord) -> tuple[Plan, Source | LedgerSource]:

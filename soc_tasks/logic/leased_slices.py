@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 import uuid
@@ -19,6 +20,8 @@ from soc_tasks.logic.slice_runs import Finalize, Process, SliceRun
 from soc_tasks.meta import SliceMessage
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.locks import is_lock_error
+
+logger = logging.getLogger("soc_tasks")
 
 T = TypeVar("T")
 
@@ -130,6 +133,22 @@ class LeasedRun(SliceRun):
         """Own the shard until the lease ends."""
         shard.owner = self.owner
         shard.until = self.state.now() + timedelta(seconds=get_settings().lease_seconds)
+
+    def give_back(self) -> None:
+        """Let whoever comes next have the shard at once."""
+        try:
+            with self.hold_shard() as shard:
+                self.let_go(shard)
+        except Exception as error:
+            if not (isinstance(error, ShardBusyError) or is_lock_error(error)):
+                raise
+            logger.warning("could not give back the lease of iteration %s; it ends by itself", self.message.iteration)
+
+    def let_go(self, shard: ShardRecord | None) -> None:
+        """Give the lease back, in the open transaction, unless it was lost."""
+        if shard is not None and self.holds(shard):
+            shard.owner, shard.until = "", None
+            self.state.save_shard(shard)
 
     def check_place(self, shard: ShardRecord) -> None:
         """Raise LeaseLostError unless the lease still stands."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from django.db.models import QuerySet
 
 from soc_tasks.conf import get_settings
 from soc_tasks.errors import FatalTaskError, PayloadError
-from soc_tasks.logic import payloads
+from soc_tasks.logic import found_items, payloads
 from soc_tasks.logic.batches import ModelLogic, resolve_logic
 from soc_tasks.logic.full_logic import FullLogic
 from soc_tasks.logic.sharding import Getter
@@ -144,30 +144,53 @@ class Source:
             )
         return batch
 
-    def get_key(self, entity: Any) -> str:
-        """Return the key at which a batch begins with an entity, where the logic tells."""
+    def get_key(self, entity: Any, place: int = 0) -> str:
+        """Return the key at which a batch begins with an entity, where the logic tells; its place matters not."""
         key: str = self.logic.get_key(entity, order=self.order)
         return key
 
-    def get_item_key(self, entity: Any, key: str | None) -> str:
+    def get_item_key(self, entity: Any, key: str | None, next_key: str | None) -> str:
         """Return the key by which an entity is found again: of a model or kind, in the order that never changes.
 
         Args:
             entity: the entity.
             key: that of the batch which begins with it.
+            next_key: that of what follows it.
+
+        Raises:
+            FatalTaskError: a custom logic's `get_key` returns no key.
         """
         if isinstance(self.logic, FullLogic):
             return self.logic.get_key(entity, order=self.logic.key_order)
-        return key or ""
+        if (get_key := self._find_get_key()) is not None:
+            key = get_key(entity)
+            if not isinstance(key, str):
+                raise FatalTaskError(
+                    f"get_key of {type(self.logic).__name__} must return the key at which a batch begins with the "
+                    f"entity, a str, not {key!r:.100}."
+                )
+        return found_items.join_keys(key, next_key)
 
-    def find_item(self, key: str) -> list[Any]:
-        """Return the one entity that has this key, as `get_item_key` made it; empty where it is gone."""
+    def find_item(self, item: FailedItem) -> list[Any]:
+        """Return the one entity of an item, by its key, as `get_item_key` made it; empty where it is gone."""
         if not isinstance(self.logic, FullLogic):
-            return list(self.fetch(key or None, limit=1)[0])[:1]
+            return found_items.find_again(self._fetch_one, item.key, item.entity, self._find_get_key())
         source = dataclasses.replace(self, order=self.logic.key_order)
-        return [entity for entity in source.fetch(key, limit=1)[0] if source.get_key(entity) == key]
+        return [entity for entity in source.fetch(item.key, limit=1)[0] if source.get_key(entity) == item.key]
 
-    def give_up(self, entity: Any, item: FailedItem) -> None:
+    def _fetch_one(self, key: str | None) -> tuple[list[Any], str | None]:
+        entities, next_key = self.fetch(key, limit=1)
+        return list(entities)[:1], next_key
+
+    def _find_get_key(self) -> Callable[[Any], str] | None:
+        """Return what tells the key of an entity, where a logic that need not have it has it."""
+        get_key = getattr(self.logic, "get_key", None)
+        if get_key is None:
+            return None
+        names, anything = _parameters(getattr(get_key, "__func__", get_key))
+        return partial(get_key, order=self.order) if anything or "order" in names else get_key
+
+    def give_up(self, entity: Any, place: int, item: FailedItem) -> None:
         """Keep an entity that failed, in the open transaction."""
         get_state().add_failed_item(item)
 

@@ -8,7 +8,7 @@ that is how a getter learns the field. NULLs come last, so they belong to a rang
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Final
 
@@ -214,6 +214,8 @@ def _join(bounds: list[Any]) -> list[Range]:
 
 def read_ranges(given: Any) -> list[Range]:
     """Return what a getter returned, if it has the form of ranges; TypeError else."""
+    if isinstance(given, Iterator):
+        given = list(given)
     if not isinstance(given, (list, tuple)) or not all(isinstance(pair, (list, tuple)) for pair in given):
         raise TypeError(f"key_ranges_getter must return a list of (start, end), not {given!r:.200}.")
     if not all(len(pair) == 2 for pair in given):
@@ -230,11 +232,30 @@ def _check(rows: Any, order: Order, given: Any) -> list[Range]:
     if comparable:
         # An open end first; only one of two is compared further.
         ranges.sort(key=lambda pair: (pair[0] is not None, pair[0] if pair[0] is not None else 0))
+    elif len(ranges) <= MAX_SHARDS:
+        ranges = _chain(ranges)
     problem = _find_problem(rows, order, ranges, comparable)
     if problem is not None:
         shown = ", ".join(f"({start!r}, {end!r})" for start, end in ranges[:100])
         raise ValueError(f"The key ranges [{shown}] {problem}. Ranges are half-open, and None is an open end.")
     return [(start, end) for start, end in ranges] or [(None, None)]
+
+
+def _chain(ranges: list[Any]) -> list[Any]:
+    """Return ranges that join on to each other in the order in which they do, whatever the order of their values.
+
+    Those that do not stay as they came: something is wrong with them.
+    """
+    ends = [end for _, end in ranges if end is not None]
+    firsts = [pair for pair in ranges if pair[0] is None or pair[0] not in ends]
+    chain, rest = firsts[:1], [pair for pair in ranges if pair is not firsts[0]] if firsts else []
+    while rest:
+        following = [pair for pair in rest if pair[0] is not None and pair[0] == chain[-1][1]]
+        if len(following) != 1:
+            return ranges
+        chain += following
+        rest = [pair for pair in rest if pair is not following[0]]
+    return chain or ranges
 
 
 def _find_problem(rows: Any, order: Order, ranges: list[Any], comparable: bool) -> str | None:

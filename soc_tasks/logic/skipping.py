@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import Error, InterfaceError, OperationalError
-from django.db.models import Model
 from django.db.transaction import TransactionManagementError
 
 from soc_tasks.engine.store import conflicts
 from soc_tasks.errors import BackendUnavailableError, DeadlineExceededError, FatalTaskError, SingularTaskFailure
+from soc_tasks.logic.found_items import name_entity
 from soc_tasks.logic.full_logic import MAX_BATCH_SIZE
 from soc_tasks.state import get_state
 from soc_tasks.state.base import BusyError, IterationRecord
@@ -199,13 +199,14 @@ class Skipper:
             return run.go_on(shard, iteration)
         entity = entities[culprit]
         check_budget(run.plan, iteration, entity, last.error)
-        item = make_item(shard, run.source.get_item_key(entity, last.cursor or shard.start), entity, last.error)
-        run.source.give_up(entity, item)
+        next_key = run.find_next_key(last.step, culprit)
+        key = run.source.get_item_key(entity, last.step.key, next_key)
+        run.source.give_up(entity, culprit, make_item(shard, key, entity, last.error))
         self.window = 0
-        step = type(last.step)([], run.find_next_key(last.step, culprit), context=shard.context, failed=1)
+        step = type(last.step)([], next_key, context=shard.context, failed=1)
         logger.warning(
             "%s of iteration %s (%s) failed, and is kept in the ledger of failed items",
-            item.entity,
+            describe_entity(entity),
             iteration.id,
             iteration.name,
             exc_info=last.error,
@@ -258,9 +259,4 @@ def make_item(shard: ShardRecord, key: str, entity: Any, error: Exception) -> Fa
 
 def describe_entity(entity: Any) -> str:
     """Return what an entity is, for people: `app.Model pk`, or `Kind id`, never what else it holds."""
-    if isinstance(entity, Model):
-        return f"{entity._meta.label} {entity.pk}"[:255]
-    path = getattr(getattr(entity, "key", None), "flat_path", None)
-    if isinstance(path, tuple):
-        return " ".join(str(part) for part in path)[:255]
-    return repr(entity)[:255]
+    return name_entity(entity) or repr(entity)[:255]

@@ -48,6 +48,8 @@ class Step:
 
     entities: list[Any]
     next_key: str | None
+    #: Where it begins.
+    key: str | None = None
     finalizes: bool = False
     context: str = ""
     error: Exception | None = None
@@ -123,7 +125,7 @@ class SliceRun:
                 f"getBatchOfData of {type(source.logic).__name__} was asked for {shard.halved} entities and "
                 f'returned {len(entities)}: a batch that fails cannot be halved then, as on_error="skip" does.'
             )
-        return Step(entities, next_key)
+        return Step(entities, next_key, key)
 
     def get_source(self, iteration: IterationRecord) -> Source | LedgerSource:
         """Return what is iterated over."""
@@ -174,7 +176,11 @@ class SliceRun:
     def find_next_key(self, step: Step, place: int) -> str | None:
         """Return the key of what comes after one of the entities of a batch."""
         assert self.source is not None  # the batch came from it
-        return step.next_key if place + 1 == len(step.entities) else self.source.get_key(step.entities[place + 1])
+        return (
+            step.next_key
+            if place + 1 == len(step.entities)
+            else self.source.get_key(step.entities[place + 1], place + 1)
+        )
 
     def advance(self, shard: ShardRecord, iteration: IterationRecord, step: Step) -> bool:
         """Move the cursor past a batch, in the open transaction; return whether the slice goes on."""
@@ -192,14 +198,22 @@ class SliceRun:
         if self.source is not None and not self.source.settle(step.entities) and self.plan.atomic:
             raise ShardBusyError("another retry has done these failed items in between")
         if not self.repeats and iteration.options.get("repeats", True):
-            iteration.options["repeats"] = False
-            self.state.save_options(iteration)
+            self.end_repeating(iteration)
         if step.finalizes or (step.next_key is None and not self.may_steal(shard, iteration)):
             self.end_shard(shard, iteration, finalizes=step.finalizes)
             return False
         shard.drained = step.next_key is None
         # After an error it is the error's handling that hands over.
         return self.go_on(shard, iteration, fails=step.error is not None)
+
+    def end_repeating(self, iteration: IterationRecord) -> None:
+        """Note that no run follows, in the open transaction that holds the shard."""
+        iteration.options["repeats"] = False
+        # Read anew: the view ran since, and whoever tries failed items again, for one, writes options of its own.
+        now = self.state.get_iteration(iteration.id, lock=True)
+        if now is not None:
+            now.options["repeats"] = False
+            self.state.save_options(now)
 
     def go_on(self, shard: ShardRecord, iteration: IterationRecord, *, fails: bool = False) -> bool:
         """Save a shard, and hand over where it is time; return whether the slice goes on.
@@ -266,6 +280,7 @@ class SliceRun:
         with self.hold_shard() as shard:
             iteration = self.judge(shard) if self.holds(shard) else None
             if shard is None or iteration is None:
+                self.let_go(shard)
                 return self.progressed
             shard.hold = hold.reason
             self.hand_over(shard, iteration, countdown=hold.seconds, held=True)
@@ -301,6 +316,12 @@ class SliceRun:
                 self.state.save_shard(shard)
         except ShardBusyError:
             logger.warning("could not note a failure of iteration %s; its lease ends by itself", self.message.iteration)
+
+    def give_back(self) -> None:
+        """Let whoever comes next have the shard at once, where this delivery has leased it."""
+
+    def let_go(self, shard: ShardRecord | None) -> None:
+        """Give the lease back, in the open transaction, where this delivery has one."""
 
     def was_in_the_way(self, error: Exception) -> bool:
         """Tell whether the slice failed of others, and not of what it does.

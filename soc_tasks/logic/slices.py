@@ -66,6 +66,8 @@ def run_slice(
         if is_fatal(error):
             raise
         if run.was_in_the_way(error):
+            # It was no attempt, and the next one is to come soon, not when the lease has ended.
+            run.give_back()
             raise ShardBusyError(describe(error)) from error
         if run.progressed and run.hand_over_after(error):
             raise HandedOverError from error

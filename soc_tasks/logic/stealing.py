@@ -89,7 +89,9 @@ def find_work(run: SliceRun) -> tuple[ShardRecord, IterationRecord] | None:
         with run.hold_shard() as shard:
             iteration = run.judge(shard) if run.holds(shard) else None
             if shard is None or iteration is None:
-                _let_go(run, shard)
+                if shard is not None:
+                    run.check_place(shard)
+                    run.let_go(shard)
                 return None
             if not shard.drained:
                 # It was given what it had asked for.
@@ -109,16 +111,6 @@ def find_work(run: SliceRun) -> tuple[ShardRecord, IterationRecord] | None:
         if taken is False:
             return None
     return None
-
-
-def _let_go(run: SliceRun, shard: ShardRecord | None) -> None:
-    """Give back the lease of an iteration that does not run any more, in the open transaction."""
-    if shard is None:
-        return
-    run.check_place(shard)
-    if shard.owner:
-        shard.owner, shard.until = "", None
-        run.state.save_shard(shard)
 
 
 def give_away(run: SliceRun, shard: ShardRecord, iteration: IterationRecord) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -261,6 +262,44 @@ def test_text_is_compared_by_the_database():
     falling = functools.partial(fixed, ranges=[(None, "x"), ("x", "b"), ("b", None)])
     with pytest.raises(ValueError, match="'b' comes before 'x'"):
         find_key_ranges(logic, 4, getter=falling)
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        ("title", ["b", "ø"]),
+        ("token", [uuid.UUID(int=1 << 64), uuid.UUID(int=1 << 127)]),
+        ("span", [timedelta(0), timedelta(hours=1)]),
+        ("count", [0, 8]),
+    ],
+)
+def test_ranges_may_come_in_any_order(name, bounds):
+    make_entries(45)
+    logic = ModelLogic(Entry, name)
+    # The database's own order of these, as MariaDB's of UUIDs.
+    lower, upper = bounds
+    ranges = [(None, lower), (lower, upper), (upper, None)]
+    for given in itertools.permutations(ranges):
+        found = find_key_ranges(logic, 3, getter=functools.partial(fixed, ranges=given))
+        assert flat(visit(logic, found)) == walk(logic)
+
+
+def test_ranges_of_text_that_do_not_join_on_are_refused():
+    make_entries(45)
+    logic = ModelLogic(Entry, "title")
+    for ranges in ([("b", None), (None, "a")], [("a", "b"), ("b", "a")], [(None, "b"), (None, "b"), ("b", None)]):
+        with pytest.raises(ValueError, match=r"gap|overlap"):
+            find_key_ranges(logic, 3, getter=functools.partial(fixed, ranges=ranges))
+
+
+def test_a_getter_may_be_a_generator():
+    make_rows(*range(1, 11))
+
+    def getter(queryset, shard_count):
+        yield None, 5
+        yield 5, None
+
+    assert flat(visit(ModelLogic(Row), find_key_ranges(ModelLogic(Row), 2, getter=getter))) == list(range(1, 11))
 
 
 @pytest.mark.parametrize("ranges", [None, 5, "ab", [5], [(1, 2, 3)], [(1,)], {"a": 1}])

@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from soc_tasks import FatalTaskError, Iteration, defer_iteration_with_finalize, iterative_task
+from soc_tasks import (
+    DoNotRepeatException,
+    FatalTaskError,
+    Iteration,
+    defer_iteration_with_finalize,
+    iterative_task,
+    startTask,
+)
 from soc_tasks.logic.failed_items import NotRetriableError, RetryRunningError
 from soc_tasks.logic.selections import start_over_selection
 from soc_tasks.models import FailedItemRow, IterationRow, PayloadRow
@@ -285,6 +292,28 @@ def test_the_ledger_is_swept_with_its_iteration(task_queues, rows, settings):
         iteration.retry_failed()
 
 
+def test_a_key_of_external_effects_stays_the_same(task_queues, rows):
+    keys, bad = [], {rows[-1]}
+
+    def work(request, entities):
+        iteration = Iteration.get(request.task.iteration)
+        keys.extend(f"{iteration.retries or iteration.id}:{entity.pk}" for entity in entities)
+        if bad & set(entities):
+            raise ValueError("on purpose")
+
+    view = iterative_task(Row, on_error="skip")(work)
+    with route(view):
+        handle = startTask(view)
+        task_queues.process_task_queues()
+        before = set(keys)
+        keys.clear()
+        bad.clear()
+        Iteration.get(handle.iteration).retry_failed()
+        task_queues.process_task_queues()
+    assert keys == [f"{handle.iteration}:{rows[-1].pk}"]
+    assert set(keys) < before
+
+
 def test_a_selection_stays_one(task_queues, rows):
     view = View(rows[3:6])
     with route(view.view):
@@ -298,3 +327,30 @@ def test_a_selection_stays_one(task_queues, rows):
     assert sorted(set(traces())) == [row.pk for row in rows[:8]]
     assert iteration.failed_items() == []
     assert bytes(PayloadRow.objects.get().data) == b""
+
+
+@both
+def test_a_retry_that_begins_before_the_last_batch_asks_not_to_repeat_is_kept(task_queues, rows, atomic):
+    retries = []
+
+    def work(request, entities):
+        iteration = Iteration.get(request.task.iteration)
+        if iteration.retries is None and entities[-1] == rows[-1]:
+            retries.append(iteration.retry_failed())
+            raise DoNotRepeatException
+        if iteration.retries is None and rows[0] in entities:
+            raise ValueError("on purpose")
+        for entity in entities:
+            Tag.objects.create(name=str(entity.pk))
+
+    view = iterative_task(Row, 3600, on_error="skip", atomic=atomic, batch_size=4)(work)
+    with route(view):
+        handle = startTask(view)
+        task_queues.process_task_queues()
+    [retry] = retries
+    assert (retry.refresh().status, retry.done) == ("succeeded", 1)
+    assert traces().count(rows[0].pk) == 1
+    assert Iteration.get(handle.iteration).failed_items() == []
+    # Nor does it repeat itself.
+    assert len(Iteration.all()) == 2
+    assert task_queues.get_task_count() == 0
