@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from soc_tasks import signals
 from soc_tasks.conf import get_queues
@@ -17,6 +17,9 @@ from soc_tasks.errors import (
 )
 from soc_tasks.state.transactions import find_alias
 from soc_tasks.values import Task
+
+if TYPE_CHECKING:
+    from soc_tasks.backends.inspection import Inspector
 
 #: The largest serialized task that Cloud Tasks accepts (recorded byte-exact from the service); the same everywhere.
 MAX_TASK_BYTES = 1_048_569
@@ -98,3 +101,11 @@ class BaseBackend(ABC):
     def relay(self) -> int:
         """Hand over what waits in the outboxes; return how many tasks that were."""
         return 0
+
+    def inspect(self) -> Inspector:
+        """Return what looks into its queues and steers them.
+
+        Raises:
+            NotSupportedError: nothing does.
+        """
+        raise NotSupportedError(f"{type(self).__name__} does not show its queues and tasks.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.conf import get_settings
@@ -15,6 +16,9 @@ from soc_tasks.engine.store.base import Store
 from soc_tasks.engine.store.enqueue import explain_taken
 from soc_tasks.errors import NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.values import Task
+
+if TYPE_CHECKING:
+    from soc_tasks.backends.inspection import Inspector
 
 
 class EmbeddedBackend(BaseBackend):
@@ -90,7 +94,13 @@ class EmbeddedBackend(BaseBackend):
 
         return outbox.relay(self.accept)
 
-    # What commands and the console ask.
+    def inspect(self) -> Inspector:
+        """Return what looks into the tables for the console."""
+        from soc_tasks.backends.embedded_inspection import EmbeddedInspector
+
+        return EmbeddedInspector(self)
+
+    # What commands ask.
 
     def list_queues(self) -> list[QueueRecord]:
         """Return the queues that have tasks or a state, by name."""

@@ -7,14 +7,17 @@ would have been committed counts: Django keeps its on-commit hooks by savepoint,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
 from soc_tasks.backends.base import BaseBackend
-from soc_tasks.errors import TaskAlreadyExistsError
+from soc_tasks.errors import NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.state import get_state, transactions
 from soc_tasks.values import Task
+
+if TYPE_CHECKING:
+    from soc_tasks.backends.inspection import Inspector
 
 
 class Pending:
@@ -62,6 +65,13 @@ class MemoryBackend(BaseBackend):
     def shares_transaction(self, alias: str) -> bool:
         """Tell that a task commits with any alias: nothing outlives the process here."""
         return True
+
+    def inspect(self) -> Inspector:
+        """Raise NotSupportedError: what is queued here is known to the test that runs it."""
+        raise NotSupportedError(
+            'SOC_TASKS["BACKEND"] is "memory": tasks wait in a list of the process that runs the tests, and the '
+            "console has nothing to show of it. Iterations and failures are shown as with any backend."
+        )
 
     def collect(self) -> None:
         """Queue what is committed, or would be but for the transaction of a TestCase."""

@@ -9,7 +9,7 @@ from typing import Any
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic import parking
 from soc_tasks.logic.failed_items import start_retry
-from soc_tasks.logic.progress import judge_progress
+from soc_tasks.logic.progress import Progress, judge_progress
 from soc_tasks.logic.runs import enqueue_slice, forget_plan
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
@@ -83,14 +83,18 @@ class Iteration:
         return cls(record, get_state().list_shards(id))
 
     @classmethod
-    def all(cls, limit: int = 100) -> list[Iteration]:
+    def all(cls, limit: int = 100, *, before: str | None = None) -> list[Iteration]:
         """Return the newest iterations.
 
         Args:
             limit: how many at most.
+            before: only those before the one that has this id; empty where that is gone.
         """
         state = get_state()
-        records = state.list_iterations(limit=limit)
+        last = None if before is None else state.get_iteration(before)
+        if before is not None and last is None:
+            return []
+        records = state.list_iterations(limit=limit, before=last)
         shards: dict[str, list[ShardRecord]] = {record.id: [] for record in records}
         for shard in state.list_shards(*shards):
             shards[shard.iteration].append(shard)
@@ -101,6 +105,11 @@ class Iteration:
         fresh = type(self).get(self.id)
         self.__dict__.update(fresh.__dict__)
         return self
+
+    @property
+    def progress(self) -> Progress:
+        """Return how far it was when it was read."""
+        return self._progress
 
     def as_dict(self) -> dict[str, Any]:
         """Return the progress ready for JSON, that of each shard included; times are seconds."""

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.conf import settings as django_settings
 from django.db import connections
@@ -21,6 +21,9 @@ from soc_tasks.conf import get_settings
 from soc_tasks.errors import ConfigurationError, EnqueueError, NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.state import get_state, transactions
 from soc_tasks.values import Task
+
+if TYPE_CHECKING:
+    from soc_tasks.backends.inspection import Inspector
 
 logger = logging.getLogger("soc_tasks")
 
@@ -121,6 +124,12 @@ class CloudTasksBackend(BaseBackend):
     def relay(self) -> int:
         """Hand over what waits in the outboxes."""
         return outbox.relay(self.accept)
+
+    def inspect(self) -> Inspector:
+        """Return what looks into the queues by the API."""
+        from soc_tasks.backends.cloud_tasks.inspection import CloudInspector
+
+        return CloudInspector()
 
 
 def _raise_first(results: Sequence[Exception | None]) -> None:

@@ -70,13 +70,22 @@ class QueueService:
         self.parent = parent or location_path()
         self._client = client or make_client()
 
+    @property
+    def client(self) -> Any:
+        """Return the official client."""
+        return self._client
+
     def plan(self) -> list[Change]:
-        """Return what differs, by name.
+        """Return what differs, by name (raises as `compare`)."""
+        return self.compare()[0]
+
+    def compare(self) -> tuple[list[Change], dict[str, Any]]:
+        """Return what differs, by name, and the queues that the service has, by full name.
 
         Raises:
             BackendUnavailableError: the service cannot be asked; the message says why.
         """
-        with _translated("read the queues"):
+        with translated("read the queues"):
             found = {queue.name: queue for queue in self._client.list_queues(parent=self.parent)}
         changes = []
         for name, options in sorted(get_queues().items()):
@@ -89,7 +98,7 @@ class QueueService:
                 keep_rest(wanted, there)
             if actual is None or fields:
                 changes.append(Change(queue=name, exists=actual is not None, fields=fields, message=wanted))
-        return changes
+        return changes, found
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Create and update queues.
@@ -102,7 +111,7 @@ class QueueService:
 
         for change in changes:
             queue = types.Queue.wrap(change.message)
-            with _translated(f"{'update' if change.exists else 'create'} the queue {change.queue!r}"):
+            with translated(f"{'update' if change.exists else 'create'} the queue {change.queue!r}"):
                 if change.exists:
                     self._client.update_queue(queue=queue, update_mask=FieldMask(paths=change.mask))
                 else:
@@ -170,7 +179,16 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def translated(what: str, role: str = "roles/cloudtasks.queueAdmin") -> Iterator[None]:
+    """Say what an error of the service means to people.
+
+    Args:
+        what: what was tried.
+        role: what it takes.
+
+    Raises:
+        BackendUnavailableError: the service refused it, or was not there.
+    """
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
 
@@ -178,7 +196,7 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except (GoogleAPIError, GoogleAuthError) as error:
         raise BackendUnavailableError(
-            f"Cloud Tasks did not let this process {what}: {error}. It needs the role roles/cloudtasks.queueAdmin, the "
+            f"Cloud Tasks did not let this process {what}: {error}. It needs the role {role}, the "
             "API switched on, and CLOUD_TASKS_PROJECT_ID and CLOUD_TASKS_LOCATION that exist."
         ) from error
 

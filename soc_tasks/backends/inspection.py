@@ -1,0 +1,156 @@
+"""The contract of looking into a backend's queues and steering them: what the console asks, whatever the backend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+from urllib.parse import unquote_plus
+
+from soc_tasks.engine.records import TaskRecord
+
+#: Which tasks can be asked for, beside "": all of them.
+STATES = ("running", "due", "scheduled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStanding:
+    """A queue, and what waits in it; None is what the backend cannot tell.
+
+    Args:
+        name: its name.
+        state: "running", "paused" or "disabled".
+        is_configured: whether CLOUD_TASKS_QUEUES, or the backend itself, names it.
+        due: tasks that could run now.
+        scheduled: tasks whose time has not come, retries included.
+        running: tasks under way.
+        oldest: since when the oldest due task has been due (aware).
+        purged: when it was last purged (aware).
+        pace: tasks a second that it is held to for a while.
+        rate_per_second, rate_max_concurrent: its limits; None: none.
+        drift: how it differs from CLOUD_TASKS_QUEUES, a line each.
+    """
+
+    name: str
+    state: str = "running"
+    is_configured: bool = True
+    due: int | None = None
+    scheduled: int | None = None
+    running: int | None = None
+    oldest: datetime | None = None
+    purged: datetime | None = None
+    pace: float | None = None
+    rate_per_second: float | None = None
+    rate_max_concurrent: int | None = None
+    drift: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks are looked for; "" takes any. Texts match in whatever case.
+
+    Args:
+        queue: name of a queue.
+        state: one of `STATES`.
+        url: a part of the path, or of the deferred function.
+        name: a whole name, or a part of one.
+        context: a part of what is sent.
+    """
+
+    queue: str = ""
+    state: str = ""
+    url: str = ""
+    name: str = ""
+    context: str = ""
+
+    @property
+    def searches(self) -> bool:
+        """Tell whether tasks have to be looked through one by one."""
+        return bool(self.url or self.name or self.context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPage:
+    """Some tasks.
+
+    Args:
+        records: the tasks.
+        next: where the next page begins; "" where there is none.
+        looked_at: how many tasks were looked through for it.
+    """
+
+    records: Sequence[TaskRecord] = ()
+    next: str = ""
+    looked_at: int = 0
+
+
+class Inspector(ABC):
+    """Looks into queues and steers them."""
+
+    #: Whether queues can be listed together; else one has to be chosen.
+    lists_all_queues: ClassVar[bool] = True
+    #: Whether tasks can be asked for by state.
+    knows_states: ClassVar[bool] = True
+    #: Whether what it does commits with a transaction of the state, where one is open.
+    is_transactional: ClassVar[bool] = False
+    #: Seconds between two looks of a page that keeps itself up to date.
+    poll_seconds: ClassVar[int] = 3
+    #: What counts stop at: a number above it means "or more".
+    cap: ClassVar[int] = 10_000
+
+    @abstractmethod
+    def list_queues(self) -> list[QueueStanding]:
+        """Return the queues by name."""
+
+    @abstractmethod
+    def list_tasks(self, wanted: TaskFilter, *, after: str = "", limit: int = 50) -> TaskPage:
+        """Return tasks: running ones first, then by when they are due.
+
+        Args:
+            wanted: which ones.
+            after: `next` of the page before.
+            limit: how many at most.
+
+        Raises:
+            ValueError: `after` is no place where a page begins.
+        """
+
+    @abstractmethod
+    def get_task(self, queue: str, name: str) -> TaskRecord | None:
+        """Return one task with its body."""
+
+    @abstractmethod
+    def run_now(self, queue: str, name: str) -> bool:
+        """Run a task at once, past pause and rates; False: there is none that waits."""
+
+    @abstractmethod
+    def delete_task(self, queue: str, name: str) -> bool:
+        """Delete a task; False: there is none."""
+
+    @abstractmethod
+    def pause(self, queue: str) -> None:
+        """Keep a queue's tasks back until it is resumed."""
+
+    @abstractmethod
+    def resume(self, queue: str) -> None:
+        """Let a paused queue run again."""
+
+    @abstractmethod
+    def purge(self, queue: str) -> int | None:
+        """Delete the tasks that are in a queue now; return how many, or None where nobody counts them."""
+
+
+def matches(record: TaskRecord, wanted: TaskFilter) -> bool:
+    """Tell whether a task is one of those that are looked for, as far as its texts say."""
+    task = record.task
+    body = task.body.decode("ascii", "replace") if wanted.url or wanted.context else ""
+    if wanted.url:
+        # The function of a deferred call stands first in its body.
+        head = body.partition("&")[0] if body.startswith("function=") else ""
+        if wanted.url.casefold() not in unquote_plus(f"{task.path} {head.removeprefix('function=')}").casefold():
+            return False
+    if wanted.name and wanted.name.casefold() not in task.name.casefold():
+        return False
+    return not wanted.context or wanted.context.casefold() in unquote_plus(body).casefold()
