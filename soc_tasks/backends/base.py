@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from soc_tasks import signals
 from soc_tasks.conf import get_queues
+from soc_tasks.engine.records import MinuteRecord, QueueRecord, TaskRecord
 from soc_tasks.errors import (
     EnqueueError,
     NotSupportedError,
@@ -102,10 +103,57 @@ class BaseBackend(ABC):
         """Hand over what waits in the outboxes; return how many tasks that were."""
         return 0
 
-    def inspect(self) -> Inspector:
-        """Return what looks into its queues and steers them.
+    # What commands and the console ask. A backend that cannot tell or do something raises NotSupportedError.
 
-        Raises:
-            NotSupportedError: nothing does.
+    def list_queues(self, most: int | None = None) -> list[QueueRecord]:
+        """Return the queues that have tasks or a state, by name.
+
+        Args:
+            most: up to where tasks are counted, of each kind; None: all are.
         """
-        raise NotSupportedError(f"{type(self).__name__} does not show its queues and tasks.")
+        raise self._cannot("list queues")
+
+    def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:
+        """Return tasks without their bodies: running ones, then by when they are due."""
+        raise self._cannot("list tasks")
+
+    def get_task(self, queue: str, name: str) -> TaskRecord | None:
+        """Return one task, or None."""
+        raise self._cannot("show tasks")
+
+    def run_now(self, queue: str, name: str) -> bool:
+        """Run a task at once, past pause and rates; False: there is none that waits."""
+        raise self._cannot("run a task at once")
+
+    def delete_task(self, queue: str, name: str) -> bool:
+        """Delete a task, running or not; False: there is none."""
+        raise self._cannot("delete tasks")
+
+    def pause(self, queue: str) -> None:
+        """Keep a queue's tasks back until it is resumed."""
+        raise self._cannot("pause queues")
+
+    def resume(self, queue: str) -> None:
+        """Let a paused queue run again."""
+        raise self._cannot("resume queues")
+
+    def purge(self, queue: str) -> int | None:
+        """Delete the tasks that are in a queue now; return how many there were, or None where nobody counts."""
+        raise self._cannot("purge queues")
+
+    def list_heartbeats(self) -> list[datetime] | None:
+        """Return when each worker was last seen; None: whoever runs the tasks is none of ours."""
+        return None
+
+    def list_minutes(self, since: datetime) -> list[MinuteRecord] | None:
+        """Return what came of attempts by minute, from that of `since` on; None: nobody counts."""
+        return None
+
+    def inspect(self) -> Inspector:
+        """Return what the console looks into its queues with."""
+        from soc_tasks.backends.inspection import Inspector
+
+        return Inspector(self)
+
+    def _cannot(self, what: str) -> NotSupportedError:
+        return NotSupportedError(f"{type(self).__name__} cannot {what}.")

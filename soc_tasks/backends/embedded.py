@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.conf import get_settings
 from soc_tasks.engine import hooks
-from soc_tasks.engine.clock import from_micros
-from soc_tasks.engine.records import QueueRecord, TaskRecord
+from soc_tasks.engine.clock import from_micros, to_micros
+from soc_tasks.engine.records import MinuteRecord, QueueRecord, TaskRecord
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.store.base import Store
 from soc_tasks.engine.store.enqueue import explain_taken
+from soc_tasks.engine.tally import MINUTE
 from soc_tasks.errors import NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.values import Task
 
@@ -102,9 +103,18 @@ class EmbeddedBackend(BaseBackend):
 
     # What commands ask.
 
-    def list_queues(self) -> list[QueueRecord]:
+    def list_queues(self, most: int | None = None) -> list[QueueRecord]:
         """Return the queues that have tasks or a state, by name."""
-        return self.store.list_queues()
+        return self.store.list_queues(most)
+
+    def list_heartbeats(self) -> list[datetime]:
+        """Return when each worker was last seen."""
+        return [from_micros(beat) for beat in self.store.list_heartbeats()]
+
+    def list_minutes(self, since: datetime) -> list[MinuteRecord]:
+        """Return what came of attempts by minute."""
+        micros = to_micros(since)
+        return self.store.list_minutes(micros - micros % MINUTE)
 
     def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:
         """Return tasks without their bodies: running ones, then by when they are due."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from soc_tasks.backends.inspection import Inspector, QueueStanding, TaskFilter, TaskPage, matches
-from soc_tasks.conf import get_queues
-from soc_tasks.engine.browsing import CAP, Place, Selection, count_queues, list_page
+from soc_tasks.backends.inspection import LOOK_AT, Inspector, TaskFilter, TaskPage, matches
+from soc_tasks.engine.browsing import Place, Selection, list_page
 from soc_tasks.engine.records import TaskRecord
 from soc_tasks.engine.store.sql import SqlStore
 
 if TYPE_CHECKING:
     from soc_tasks.backends.embedded import EmbeddedBackend
 
-#: How many tasks one page looks through for a text; with bodies, which may be large, and in bytes of these.
-LOOK_AT: Final = 5000
+#: How many tasks with their bodies, which may be large, one page looks through for a text; and bytes of these.
 LOOK_AT_BODIES: Final = 1000
 MOST_BYTES: Final = 16 * 2**20
 #: Tasks that are read at a time while it looks.
@@ -23,46 +21,17 @@ _CHUNK: Final = 250
 
 
 class EmbeddedInspector(Inspector):
-    """Looks into the tables of the embedded engine.
+    """Looks into the tables of the embedded engine."""
 
-    Args:
-        backend: whose tables.
-    """
-
-    cap = CAP
     is_transactional = True
 
-    def __init__(self, backend: EmbeddedBackend) -> None:
-        self._backend = backend
+    backend: EmbeddedBackend
 
     @property
     def _store(self) -> SqlStore:
-        store = self._backend.store
+        store = self.backend.store
         assert isinstance(store, SqlStore)
         return store
-
-    def list_queues(self) -> list[QueueStanding]:
-        """Return the queues by name."""
-        configured = get_queues()
-        standings = []
-        for record in count_queues(self._store, list(configured)):
-            options = configured.get(record.name)
-            standings.append(
-                QueueStanding(
-                    name=record.name,
-                    state="paused" if record.paused else "running",
-                    is_configured=options is not None,
-                    due=record.due,
-                    scheduled=record.scheduled,
-                    running=record.running,
-                    oldest=record.oldest,
-                    purged=record.purged,
-                    pace=record.pace,
-                    rate_per_second=None if options is None else options.rate_per_second,
-                    rate_max_concurrent=None if options is None else options.rate_max_concurrent,
-                )
-            )
-        return standings
 
     def list_tasks(self, wanted: TaskFilter, *, after: str = "", limit: int = 50) -> TaskPage:
         """Return tasks; for a text, so many are looked through that it never takes long."""
@@ -89,13 +58,8 @@ class EmbeddedInspector(Inspector):
         return [
             record
             for record in found
-            if record is not None and matches(record, wanted) and wanted.state in ("", self._judge(record))
+            if record is not None and matches(record, wanted) and self.is_in_state(record, wanted.state)
         ]
-
-    def _judge(self, record: TaskRecord) -> str:
-        if record.state == "running":
-            return "running"
-        return "due" if record.due <= self._backend.now() else "scheduled"
 
     def _look(
         self, wanted: TaskFilter, selection: Selection, last: Place, limit: int
@@ -111,30 +75,6 @@ class EmbeddedInspector(Inspector):
             if len(rows) < chunk:
                 return
             last, budget = rows[-1][0], budget - chunk
-
-    def get_task(self, queue: str, name: str) -> TaskRecord | None:
-        """Return one task with its body."""
-        return self._backend.get_task(queue, name)
-
-    def run_now(self, queue: str, name: str) -> bool:
-        """Run a task at once."""
-        return self._backend.run_now(queue, name)
-
-    def delete_task(self, queue: str, name: str) -> bool:
-        """Delete a task, running or not; its chosen name stays taken for a while."""
-        return self._backend.delete_task(queue, name)
-
-    def pause(self, queue: str) -> None:
-        """Keep a queue's tasks back."""
-        self._backend.pause(queue)
-
-    def resume(self, queue: str) -> None:
-        """Let a queue run again."""
-        self._backend.resume(queue)
-
-    def purge(self, queue: str) -> int:
-        """Delete the tasks that are in a queue now."""
-        return self._backend.purge(queue)
 
 
 def _budget(wanted: TaskFilter) -> int:

@@ -1,18 +1,24 @@
-"""The contract of looking into a backend's queues and steering them: what the console asks, whatever the backend."""
+"""Looking into a backend's queues, page by page: what the console asks, whatever the backend."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import unquote_plus
 
-from soc_tasks.engine.records import TaskRecord
+from soc_tasks.conf import get_queues
+from soc_tasks.engine.records import QueueRecord, TaskRecord
+from soc_tasks.values import QueueOptions
+
+if TYPE_CHECKING:
+    from soc_tasks.backends.base import BaseBackend
 
 #: Which tasks can be asked for, beside "": all of them.
-STATES = ("running", "due", "scheduled")
+STATES: Final = ("running", "due", "scheduled")
+#: How many tasks one page looks through for a text.
+LOOK_AT: Final = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +92,13 @@ class TaskPage:
     looked_at: int = 0
 
 
-class Inspector(ABC):
-    """Looks into queues and steers them."""
+class Inspector:
+    """Looks into queues and steers them, by what every backend offers.
+
+    Args:
+        backend: whose queues.
+        note: what people should know of what they see.
+    """
 
     #: Whether queues can be listed together; else one has to be chosen.
     lists_all_queues: ClassVar[bool] = True
@@ -100,11 +111,23 @@ class Inspector(ABC):
     #: What counts stop at: a number above it means "or more".
     cap: ClassVar[int] = 10_000
 
-    @abstractmethod
-    def list_queues(self) -> list[QueueStanding]:
-        """Return the queues by name."""
+    def __init__(self, backend: BaseBackend, note: str = "") -> None:
+        self.backend = backend
+        self.note = note
 
-    @abstractmethod
+    def list_queues(self) -> list[QueueStanding]:
+        """Return the queues by name.
+
+        Raises:
+            NotSupportedError: the backend cannot tell.
+        """
+        configured = get_queues()
+        records = {record.name: record for record in self.backend.list_queues(self.cap + 1)}
+        return [
+            judge_queue(records.get(name) or QueueRecord(name=name), configured.get(name))
+            for name in sorted({*records, *configured})
+        ]
+
     def list_tasks(self, wanted: TaskFilter, *, after: str = "", limit: int = 50) -> TaskPage:
         """Return tasks: running ones first, then by when they are due.
 
@@ -114,32 +137,22 @@ class Inspector(ABC):
             limit: how many at most.
 
         Raises:
+            NotSupportedError: the backend cannot tell.
             ValueError: `after` is no place where a page begins.
         """
+        if after:
+            raise ValueError("This backend lists the first tasks alone.")
+        records = self.backend.list_tasks(wanted.queue or None, limit=LOOK_AT if wanted.searches else limit)
+        found = [record for record in records if matches(record, wanted) and self.is_in_state(record, wanted.state)]
+        return TaskPage(records=found[:limit], looked_at=len(records))
 
-    @abstractmethod
-    def get_task(self, queue: str, name: str) -> TaskRecord | None:
-        """Return one task with its body."""
-
-    @abstractmethod
-    def run_now(self, queue: str, name: str) -> bool:
-        """Run a task at once, past pause and rates; False: there is none that waits."""
-
-    @abstractmethod
-    def delete_task(self, queue: str, name: str) -> bool:
-        """Delete a task; False: there is none."""
-
-    @abstractmethod
-    def pause(self, queue: str) -> None:
-        """Keep a queue's tasks back until it is resumed."""
-
-    @abstractmethod
-    def resume(self, queue: str) -> None:
-        """Let a paused queue run again."""
-
-    @abstractmethod
-    def purge(self, queue: str) -> int | None:
-        """Delete the tasks that are in a queue now; return how many, or None where nobody counts them."""
+    def is_in_state(self, record: TaskRecord, state: str) -> bool:
+        """Tell whether a task is in one of `STATES`; "" takes any."""
+        if not state:
+            return True
+        if record.state == "running" or state == "running":
+            return record.state == state
+        return (record.due <= self.backend.now()) == (state == "due")
 
 
 def matches(record: TaskRecord, wanted: TaskFilter) -> bool:
@@ -154,3 +167,25 @@ def matches(record: TaskRecord, wanted: TaskFilter) -> bool:
     if wanted.name and wanted.name.casefold() not in task.name.casefold():
         return False
     return not wanted.context or wanted.context.casefold() in unquote_plus(body).casefold()
+
+
+def judge_queue(record: QueueRecord, options: QueueOptions | None) -> QueueStanding:
+    """Return a queue as people see it.
+
+    Args:
+        record: what waits in it.
+        options: what the settings say of it; None: nothing.
+    """
+    return QueueStanding(
+        name=record.name,
+        state="paused" if record.paused else "running",
+        is_configured=options is not None,
+        due=record.due,
+        scheduled=record.scheduled,
+        running=record.running,
+        oldest=record.oldest,
+        purged=record.purged,
+        pace=record.pace,
+        rate_per_second=None if options is None else options.rate_per_second,
+        rate_max_concurrent=None if options is None else options.rate_max_concurrent,
+    )

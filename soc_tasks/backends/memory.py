@@ -7,12 +7,14 @@ would have been committed counts: Django keeps its on-commit hooks by savepoint,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
 from soc_tasks.backends.base import BaseBackend
-from soc_tasks.errors import NotSupportedError, TaskAlreadyExistsError
+from soc_tasks.engine.records import QueueRecord, TaskRecord
+from soc_tasks.errors import TaskAlreadyExistsError
 from soc_tasks.state import get_state, transactions
 from soc_tasks.values import Task
 
@@ -62,16 +64,57 @@ class MemoryBackend(BaseBackend):
         else:
             self.tasks.extend(tasks)
 
+    def list_queues(self, most: int | None = None) -> list[QueueRecord]:
+        """Return the queues that have tasks, by name."""
+        self.collect()
+        now = self.now()
+        records = []
+        for name in sorted({task.queue for task in self.tasks}):
+            moments = [task.eta or task.created for task in self.tasks if task.queue == name]
+            due = [moment for moment in moments if moment <= now]
+            scheduled = len(moments) - len(due)
+            records.append(QueueRecord(name=name, due=len(due), scheduled=scheduled, oldest=min(due, default=None)))
+        return records
+
+    def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:
+        """Return tasks without their bodies, by when they are due."""
+        self.collect()
+        found = [task for task in self.tasks if queue in (None, task.queue)]
+        found.sort(key=lambda task: task.eta or task.created)
+        return [_record(replace(task, body=b"")) for task in found[:limit]]
+
+    def get_task(self, queue: str, name: str) -> TaskRecord | None:
+        """Return one task, or None."""
+        self.collect()
+        return next((_record(task) for task in self.tasks if (task.queue, task.name) == (queue, name)), None)
+
+    def delete_task(self, queue: str, name: str) -> bool:
+        """Delete a task; False: there is none."""
+        self.collect()
+        before = len(self.tasks)
+        self.tasks = [task for task in self.tasks if (task.queue, task.name) != (queue, name)]
+        return len(self.tasks) < before
+
+    def purge(self, queue: str) -> int:
+        """Delete the tasks that are in a queue now; return how many there were."""
+        self.collect()
+        before = len(self.tasks)
+        self.tasks = [task for task in self.tasks if task.queue != queue]
+        return before - len(self.tasks)
+
+    def inspect(self) -> Inspector:
+        """Return what the console looks into the list with."""
+        from soc_tasks.backends.inspection import Inspector
+
+        return Inspector(
+            self,
+            'SOC_TASKS["BACKEND"] is "memory": what is shown waits in a list of this process until a test runs it, and '
+            "is lost with it.",
+        )
+
     def shares_transaction(self, alias: str) -> bool:
         """Tell that a task commits with any alias: nothing outlives the process here."""
         return True
-
-    def inspect(self) -> Inspector:
-        """Raise NotSupportedError: what is queued here is known to the test that runs it."""
-        raise NotSupportedError(
-            'SOC_TASKS["BACKEND"] is "memory": tasks wait in a list of the process that runs the tests, and the '
-            "console has nothing to show of it. Iterations and failures are shown as with any backend."
-        )
 
     def collect(self) -> None:
         """Queue what is committed, or would be but for the transaction of a TestCase."""
@@ -105,6 +148,10 @@ class MemoryBackend(BaseBackend):
         if not committed:
             found += [hook for hook in transactions.find_hooks(django=False) if isinstance(hook, Pending)]
         return found
+
+
+def _record(task: Task) -> TaskRecord:
+    return TaskRecord(task=task, state="waiting", due=task.eta or task.created)
 
 
 def _open_savepoints(connection: Any) -> set[str | None] | None:

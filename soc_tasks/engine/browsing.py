@@ -1,4 +1,4 @@
-"""Looking at a million tasks: counts that stop at a cap, and pages that begin where the last one ended.
+"""Looking at a million tasks: pages that begin where the last one ended.
 
 Every statement is answered from the index of one state; how much it reads depends on what is asked for, never on how
 much there is.
@@ -7,17 +7,13 @@ much there is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from soc_tasks.engine.clock import from_micros
-from soc_tasks.engine.records import QueueRecord, TaskRecord
+from soc_tasks.engine.records import TaskRecord
 from soc_tasks.engine.store.console import make_record
-from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, State
+from soc_tasks.engine.store.rows import COLUMNS, TASKS, State
 from soc_tasks.engine.store.sql import SqlStore
 
-#: Where counting stops: so many, or more.
-CAP: Final = 10_000
 #: Queues that one statement looks at: SQLite joins at most 500 parts.
 _QUEUES_AT_ONCE: Final = 50
 #: What a listing reads of a body: as much as names the function of a deferred call.
@@ -62,69 +58,6 @@ def find_queues(store: SqlStore) -> list[str]:
             return [name for name in found if store.means(name)]
         last = rows[0][0]
         found.append(last)
-
-
-def count_queues(store: SqlStore, names: Sequence[str] = (), cap: int = CAP) -> list[QueueRecord]:
-    """Return the queues that have tasks or a state, and `names`; counts stop one above the cap.
-
-    Args:
-        store: holds them.
-        names: queues that are listed in any case.
-        cap: where counting stops.
-    """
-    now = store.clock.now()
-    few = f"SELECT queue, count(*), min(abs(due)) FROM (SELECT queue, due FROM {TASKS} WHERE state = "
-    running = {
-        queue: count for queue, count, _ in store.select(f"{few}{State.RUNNING:d} LIMIT {cap + 1}) AS a GROUP BY 1")
-    }
-    suspects = {
-        queue: (count, oldest)
-        for queue, count, oldest in store.select(
-            f"{few}{State.SUSPECT:d} ORDER BY due LIMIT {cap + 1}) AS a GROUP BY 1"
-        )
-    }
-    kept = {name: rest for name, *rest in store.select(f"SELECT name, paused, purged FROM {QUEUES}")}
-    waiting = find_queues(store)
-    all_names = sorted(name for name in {*waiting, *running, *suspects, *kept, *names} if store.means(name))
-    counts: dict[tuple[str, str], tuple[int, int | None]] = {}
-    for start in range(0, len(waiting), _QUEUES_AT_ONCE):
-        counts.update(_count_waiting(store, waiting[start : start + _QUEUES_AT_ONCE], now, cap))
-    paces = store.find_paces()
-    records = []
-    for name in all_names:
-        paused, purged = kept.get(name, (False, None))
-        due, since = counts.get((name, "due"), (0, None))
-        others, other_since = suspects.get(name, (0, None))
-        oldest = min((moment for moment in (since, other_since) if moment is not None), default=None)
-        records.append(
-            QueueRecord(
-                name=name,
-                paused=bool(paused),
-                due=due + others,
-                scheduled=counts.get((name, "scheduled"), (0, None))[0],
-                running=running.get(name, 0),
-                oldest=None if oldest is None else from_micros(oldest),
-                purged=None if not purged else from_micros(purged),
-                pace=paces.get(name),
-            )
-        )
-    return records
-
-
-def _count_waiting(
-    store: SqlStore, names: Sequence[str], now: int, cap: int
-) -> dict[tuple[str, str], tuple[int, int | None]]:
-    parts, given = [], []
-    for number, name in enumerate(names):
-        for kind, sign in (("due", "<="), ("scheduled", ">")):
-            parts.append(
-                f"SELECT {number}, '{kind}', count(*), min(abs(due)) FROM (SELECT due FROM {TASKS}"
-                f" WHERE state = {State.WAITING:d} AND queue = %s AND due {sign} %s ORDER BY due LIMIT {cap + 1})"
-                f" AS {kind}{number}"
-            )
-            given += [name, now]
-    rows = store.select(" UNION ALL ".join(parts), given)
-    return {(names[number], kind): (count, oldest) for number, kind, count, oldest in rows}
 
 
 def list_page(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from django.db import Error, connections
@@ -17,6 +18,8 @@ from soc_tasks.engine.processes import born, this_host
 from soc_tasks.engine.reaper import Reaper
 from soc_tasks.engine.store.base import Store
 from soc_tasks.engine.store.checkpoints import keep_checkpoints
+from soc_tasks.engine.tally import Tally
+from soc_tasks.engine.verdicts import Verdict
 
 logger = logging.getLogger("soc_tasks.engine")
 
@@ -47,6 +50,8 @@ class Caretaker:
         #: By how many microseconds the clock was set, until that is seen to.
         self._jump = 0
         self._hold_until = 0.0
+        #: What came of this process's attempts.
+        self.tally = Tally()
         #: The id under which this process leases tasks.
         self.worker = 0
         #: Whether this is the oldest worker: it alone does the upkeep.
@@ -116,15 +121,23 @@ class Caretaker:
             self._hold_until = self._clock.monotonic() + HOLD
         self._jump = 0
 
+    def count(self, verdicts: Sequence[Verdict]) -> int:
+        """Count verdicts that were written down; return how many there are."""
+        self.tally.count(verdicts, self._clock.now())
+        return len(verdicts)
+
     def leave(self) -> None:
         """Strike this process off; what it still leases comes back as it was."""
+        self.tally.flush(self._store)
         if self.worker:
             self._store.leave(self.worker)
             self.worker = 0
 
 
 class UpkeepThread(threading.Thread):
-    """Sweeps, and calls those who registered for upkeep, while its worker leads; on connections of its own.
+    """Hands over what its worker has counted; sweeps, and calls those who registered for upkeep, while that leads.
+
+    On connections of its own.
 
     Args:
         store: what is swept.
@@ -146,9 +159,11 @@ class UpkeepThread(threading.Thread):
         try:
             well = True
             while not self._ended.wait(UPKEEP):
-                if self._caretaker.leads:
+                counted, leads = self._caretaker.tally.flush(self._store), self._caretaker.leads
+                if leads:
                     # What lasts is told once.
                     well = do_upkeep(self._store, quiet=not well)
+                if counted or leads:
                     connections.close_all()
         finally:
             connections.close_all()

@@ -117,6 +117,30 @@ class WorkerProcess(models.Model):
         return f"{self.pid} on {self.host}"
 
 
+class QueueMinute(models.Model):
+    """What came of a queue's attempts in one minute; each worker adds what it has counted (tally.py)."""
+
+    #: When the minute began.
+    minute = models.BigIntegerField()
+    queue = ExactCharField(max_length=200)
+    #: Attempts that were answered well, and those that were not.
+    succeeded = models.BigIntegerField(db_default=0)
+    failed = models.BigIntegerField(db_default=0)
+    #: Tasks that failed for good; the attempt counts as failed, too.
+    dead = models.BigIntegerField(db_default=0)
+    #: How long all of these attempts took together, microseconds.
+    spent = models.BigIntegerField(db_default=0)
+
+    class Meta:
+        """Kept for two days."""
+
+        db_table = "soc_tasks_engine_minute"
+        constraints = (models.UniqueConstraint(fields=["minute", "queue"], name="soc_tasks_engine_minute_key"),)
+
+    def __str__(self) -> str:
+        return f"{self.queue} at {self.minute}"
+
+
 class ServedQueue(models.Model):
     """A queue of the server (server/), with its configuration; or the name of one that was deleted."""
 

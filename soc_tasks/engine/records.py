@@ -50,16 +50,20 @@ class QueueRecord:
         oldest: since when the oldest due task has been due (aware), or None.
         purged: when the queue was last purged (aware), or None.
         pace: tasks a second that it is held to for a while: its target is overloaded, or it was idle; else None.
+        capped: whether no more was counted: there are at least so many.
+
+    Counts are None where the queue's service does not tell them.
     """
 
     name: str
     paused: bool = False
-    due: int = 0
-    scheduled: int = 0
-    running: int = 0
+    due: int | None = 0
+    scheduled: int | None = 0
+    running: int | None = 0
     oldest: datetime | None = None
     purged: datetime | None = None
     pace: float | None = None
+    capped: bool = False
 
 
 class WorkerRecord(NamedTuple):
@@ -72,6 +76,25 @@ class WorkerRecord(NamedTuple):
     started: int
     heartbeat: int
     beats: int
+
+
+class MinuteRecord(NamedTuple):
+    """What came of a queue's attempts in one minute: a row of its table.
+
+    Args:
+        minute: when it began, microseconds.
+        queue: the queue.
+        succeeded, failed: attempts by their answers.
+        dead: tasks that failed for good, each after an attempt that counts as failed.
+        spent: how long these attempts took together, microseconds.
+    """
+
+    minute: int
+    queue: str
+    succeeded: int = 0
+    failed: int = 0
+    dead: int = 0
+    spent: int = 0
 
 
 class QueueView(NamedTuple):

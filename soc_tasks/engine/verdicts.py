@@ -62,6 +62,8 @@ class Verdict(NamedTuple):
     note: str = ""
     #: Whether such an answer slows the queue down.
     presses: bool = True
+    #: Whether the view has seen to it that the task is a dead letter.
+    dead: bool = False
 
     @property
     def is_overload(self) -> bool:
@@ -93,7 +95,7 @@ def judge(leased: Leased, answer: Answer, started: int, now: int, queues: Option
         queues: the options of queues.
     """
     if 200 <= answer.status < 300:
-        return Verdict(leased, Outcome.DONE)
+        return Verdict(leased, Outcome.DONE, seconds=max(0, now - started) / SECOND, dead=answer.outcome == "dead")
     if answer.outcome == "busy":
         busy = leased.busy + 1
         return Verdict(leased, Outcome.BUSY, due=now + round(busy_delay(busy) * SECOND), busy=busy)

@@ -225,7 +225,7 @@ class Worker:
                 raise
             self._settle_singly()
             return
-        self.settled += len(self._verdicts)
+        self.settled += self._caretaker.count(self._verdicts)
         self._verdicts = []
         if leased:
             self._emptiness.upkept = False
@@ -251,8 +251,8 @@ class Worker:
             except Exception:
                 logger.exception("what came of task %s of queue %s cannot be written", leased.name, leased.queue)
                 self.store.exchange(self._caretaker.worker, [put_off(leased, self._clock.now())], 0)
+            self.settled += self._caretaker.count(self._verdicts[:1])
             del self._verdicts[0]
-            self.settled += 1
 
     def _launch(self, jobs: list[Job]) -> None:
         self._in_flight.update(jobs)

@@ -65,6 +65,11 @@ class Iteration:
         """Return name, status and progress."""
         return f"<Iteration {self.id} {self.name}: {self.status}, {self.done} of {self.total}>"
 
+    @property
+    def progress(self) -> Progress:
+        """Return its progress, as it was when it was read."""
+        return self._progress
+
     @classmethod
     def get(cls, id: str) -> Iteration:
         """Return an iteration.
@@ -105,11 +110,6 @@ class Iteration:
         fresh = type(self).get(self.id)
         self.__dict__.update(fresh.__dict__)
         return self
-
-    @property
-    def progress(self) -> Progress:
-        """Return how far it was when it was read."""
-        return self._progress
 
     def as_dict(self) -> dict[str, Any]:
         """Return the progress ready for JSON, that of each shard included; times are seconds."""

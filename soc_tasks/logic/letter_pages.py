@@ -134,9 +134,8 @@ def count_letters(wanted: LetterFilter, *, up_to: int | None = None, cap: int = 
     """
     state = get_state()
     if not wanted.searches:
-        number = state.count_dead_letters(
-            queue=wanted.queue or None, error_type=wanted.error_type, up_to=up_to, cap=cap
-        )
+        error_type = wanted.error_type
+        number = state.count_dead_letters(cap + 1, queue=wanted.queue or None, error_type=error_type, up_to=up_to)
         return min(number, cap), number > cap
     page = find_page(wanted, before=None if up_to is None else up_to + 1, limit=LOOK_AT)
     return len(page.letters), page.next is not None

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from soc_tasks.meta import read_meta
+from soc_tasks.state.figures import BaseFigures
 from soc_tasks.state.ledger import BaseLedger
 from soc_tasks.state.records import DeadLetter, IterationRecord, LetterGroup, ShardRecord
 from soc_tasks.values import Task
@@ -39,7 +40,7 @@ def _breathe_never() -> None:
     """Do nothing: writers of this state do not keep each other out."""
 
 
-class BaseState(BaseLedger, ABC):
+class BaseState(BaseLedger, BaseFigures, ABC):
     """Keeps what must survive."""
 
     @property
@@ -106,18 +107,6 @@ class BaseState(BaseLedger, ABC):
             queue, error_type: only those of a queue, or of a class of error; an index serves one of both.
             limit: how many at most.
             before: id of a letter.
-        """
-
-    @abstractmethod
-    def count_dead_letters(
-        self, *, queue: str | None = None, error_type: str | None = None, up_to: int | None = None, cap: int
-    ) -> int:
-        """Return how many dead letters there are, counted up to one above `cap`.
-
-        Args:
-            queue, error_type: only those of a queue, or of a class of error.
-            up_to: only those up to this id.
-            cap: where counting stops.
         """
 
     @abstractmethod

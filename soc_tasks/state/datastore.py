@@ -15,6 +15,7 @@ from typing import Any, Final
 from soc_tasks.state import datastore_units
 from soc_tasks.state.base import BaseState, IterationRecord, ShardRecord
 from soc_tasks.state.datastore_client import get_client
+from soc_tasks.state.datastore_figures import DatastoreFigures, read_shard
 from soc_tasks.state.datastore_ledger import DatastoreLedger
 from soc_tasks.state.datastore_letters import DatastoreLetters
 from soc_tasks.state.datastore_outbox import DatastoreOutbox
@@ -31,7 +32,7 @@ _MOST_ENTITIES: Final = 100
 SWEEP_ENTITIES: Final = 500
 
 
-class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseState):
+class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, DatastoreFigures, BaseState):
     """Keeps records as entities of Datastore."""
 
     def bound_batch(self, seconds: float, atomic: bool) -> float:
@@ -181,7 +182,7 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseSta
             if entity is not None
             for index in range(entity["kept"])
         ]
-        return [_read_shard(entity) for entity in self._read(keys) if entity is not None]
+        return [read_shard(entity) for entity in self._read(keys) if entity is not None]
 
     def read_progress(self, iteration_id: str) -> tuple[IterationRecord, list[ShardRecord]] | None:
         """Return what tells of progress: entities are read whole."""
@@ -197,7 +198,7 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseSta
         [iteration] = self._read([self._iteration_key(iteration_id)])
         count = 0 if iteration is None else iteration["kept"]
         entities = unit.load([self._shard_key(iteration_id, index) for index in range(count)])
-        return [_read_shard(entity) for entity in entities if entity is not None]
+        return [read_shard(entity) for entity in entities if entity is not None]
 
     @contextmanager
     def locked_shard(self, iteration_id: str, index: int, *, wait: bool = False) -> Iterator[ShardRecord | None]:
@@ -211,13 +212,13 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseSta
 
         opened, entity = datastore_units.run_again(enter) if wait else enter()
         with opened:
-            yield None if entity is None else _read_shard(entity)
+            yield None if entity is None else read_shard(entity)
 
     def lock_free_shard(self, iteration_id: str, index: int) -> ShardRecord | None:
         """Read one more shard in the open transaction."""
         with self.atomic() as unit:
             entity = unit.get(self._shard_key(iteration_id, index))
-        return None if entity is None else _read_shard(entity)
+        return None if entity is None else read_shard(entity)
 
     def save_shard(self, shard: ShardRecord) -> None:
         """Write a shard."""
@@ -239,7 +240,7 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseSta
         """Fail the shard that a slice's dead letter is of, and its iteration."""
         with self.atomic() as unit:
             entity = unit.get(self._shard_key(message.iteration, message.shard))
-            shard = None if entity is None else _read_shard(entity)
+            shard = None if entity is None else read_shard(entity)
             if shard is None or (shard.step, shard.epoch, shard.status) != (message.step, message.epoch, "running"):
                 return
             shard.status, shard.owner, shard.until, shard.error = "failed", "", None, error
@@ -263,7 +264,7 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseSta
             entity = unit.get(key)
             if entity is None or entity.get("watched", now) >= before:
                 return None
-            shard = _read_shard(entity)
+            shard = read_shard(entity)
             iteration = self.get_iteration(shard.iteration)
             if iteration is None or iteration.status != "running":
                 # It is looked for no more until it is resumed.
@@ -326,11 +327,6 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, BaseSta
 
 def _read_iteration(entity: Any) -> IterationRecord:
     return read_record(IterationRecord, entity, id=entity.key.name)
-
-
-def _read_shard(entity: Any) -> ShardRecord:
-    iteration, _, index = entity.key.name.rpartition("-")
-    return read_record(ShardRecord, entity, iteration=iteration, index=int(index))
 
 
 def _is_whole_entity(value: Any) -> bool:

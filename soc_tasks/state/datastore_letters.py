@@ -88,16 +88,6 @@ class DatastoreLetters(DatastoreBase):
             filters.append(("__key__", ">", self._letter_key(before)))
         return [self._read_letter(entity) for entity in self._query(LETTER, *filters, limit=limit)]
 
-    def count_dead_letters(
-        self, *, queue: str | None = None, error_type: str | None = None, up_to: int | None = None, cap: int
-    ) -> int:
-        """Count dead letters by their keys."""
-        wanted = (("queue", queue), ("error_type", error_type))
-        filters: list[tuple[str, str, Any]] = [(name, "=", value) for name, value in wanted if value is not None]
-        if up_to is not None:
-            filters.append(("__key__", ">=", self._letter_key(up_to)))
-        return len(self._query(LETTER, *filters, limit=cap + 1, keys_only=True))
-
     def group_dead_letters(self, *, most: int, cap: int) -> tuple[list[LetterGroup], bool]:
         """Group the newest dead letters: each entity that is read is paid for."""
         entities = self._query(LETTER, limit=MOST_GROUPED + 1)

@@ -23,6 +23,7 @@ from soc_tasks.meta import read_meta
 from soc_tasks.models import DeadLetterRow, IterationRow, PayloadRow, ReceiptRow, ShardRow
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.breather import SqliteBreather
+from soc_tasks.state.django_figures import PROGRESS_FIELDS, DjangoFigures, find_stalled, read_iteration
 from soc_tasks.state.django_ledger import DjangoLedger
 from soc_tasks.state.django_letters import DjangoLetters
 from soc_tasks.state.django_outbox import DjangoOutbox
@@ -39,8 +40,6 @@ SQLITE_BATCH_SECONDS = 0.2
 SWEEP_ROWS = 1000
 
 _SHARD_FIELDS = tuple(field.name for field in dataclasses.fields(ShardRecord))
-#: What tells of progress; contexts may be large.
-_PROGRESS_FIELDS = tuple(name for name in _SHARD_FIELDS if name not in ("context", "start", "end", "reach"))
 _SHARD_CHANGES = tuple(name for name in _SHARD_FIELDS if name not in ("iteration", "index"))
 
 
@@ -54,24 +53,7 @@ def _make_row(shard: ShardRecord) -> ShardRow:
     return ShardRow(iteration_id=shard.iteration, index=shard.index, **values)
 
 
-def _read_iteration(row: IterationRow) -> IterationRecord:
-    return IterationRecord(
-        id=row.id,
-        name=row.name,
-        status=row.status,
-        unfinished=row.unfinished,
-        total=row.total,
-        parked=row.parked,
-        concurrency=row.concurrency,
-        wanted=row.wanted,
-        options=simplejson.loads(row.options),
-        created=row.created,
-        finished=row.finished,
-        error=row.error,
-    )
-
-
-class DjangoState(DjangoOutbox, DjangoLedger, DjangoLetters, BaseState):
+class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, BaseState):
     """Keeps records in the tables of soc_tasks.models."""
 
     def __init__(self) -> None:
@@ -189,7 +171,7 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoLetters, BaseState):
             else:
                 rows.update(status=F("status"))
         row = rows.first()
-        return None if row is None else _read_iteration(row)
+        return None if row is None else read_iteration(row)
 
     def list_iterations(self, *, limit: int = 100, before: IterationRecord | None = None) -> list[IterationRecord]:
         """Return the newest iterations, or those before one of them."""
@@ -198,7 +180,7 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoLetters, BaseState):
             # Those of the same microsecond stand apart: an index is entered at the time alone.
             same = Q(created=before.created, id__lt=before.id)
             rows = rows.filter(created__lte=before.created).filter(same | Q(created__lt=before.created))
-        return [_read_iteration(row) for row in rows[:limit]]
+        return [read_iteration(row) for row in rows[:limit]]
 
     def save_iteration(self, iteration: IterationRecord) -> None:
         """Write status, finished and error."""
@@ -231,10 +213,10 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoLetters, BaseState):
         if (row := rows.defer("options").first()) is None:
             return None
         found = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).order_by("index")
-        shards = [ShardRecord(**values) for values in found.values(*_PROGRESS_FIELDS)]
+        shards = [ShardRecord(**values) for values in found.values(*PROGRESS_FIELDS)]
         needs_options = not shards or (len(shards) > 1 and all(shard.status == "done" for shard in shards[:-1]))
         row.options = (rows.values_list("options", flat=True).first() if needs_options else None) or "{}"
-        return _read_iteration(row), shards
+        return read_iteration(row), shards
 
     def lock_shards(self, iteration_id: str) -> None:
         """Hold all shards of an iteration."""
@@ -294,13 +276,7 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoLetters, BaseState):
 
     def _touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:
         now = self.now()
-        rows = ShardRow.objects.using(self.alias).filter(
-            Q(until=None) | Q(until__lt=now),
-            Q(progressed_at__lt=before) | Q(progressed_at=None, iteration__created__lt=before),
-            status="running",
-            iteration__status="running",
-        )
-        stuck = list(rows[:limit])
+        stuck = list(find_stalled(self.alias, before, now)[:limit])
         ShardRow.objects.using(self.alias).filter(pk__in=[row.pk for row in stuck]).update(progressed_at=now)
         return [_read_shard(row) for row in stuck]
 

@@ -62,19 +62,6 @@ class DjangoLetters:
         """Drop the dead letters of an iteration that goes on."""
         DeadLetterRow.objects.using(self.alias).filter(iteration=iteration_id).delete()
 
-    def count_dead_letters(
-        self, *, queue: str | None = None, error_type: str | None = None, up_to: int | None = None, cap: int
-    ) -> int:
-        """Count dead letters, up to one above the cap."""
-        rows = DeadLetterRow.objects.using(self.alias).order_by("-pk")
-        if queue is not None:
-            rows = rows.filter(queue=queue)
-        if error_type is not None:
-            rows = rows.filter(error_type=error_type)
-        if up_to is not None:
-            rows = rows.filter(pk__lte=up_to)
-        return rows[: cap + 1].count()
-
     def group_dead_letters(self, *, most: int, cap: int) -> tuple[list[LetterGroup], bool]:
         """Return how many there are of each class of error, jumping from one to the next in the index."""
         found: list[LetterGroup] = []
@@ -96,7 +83,7 @@ class DjangoLetters:
         values = newest.values_list("error", "created").first() or ("", None)
         return LetterGroup(
             error_type=error_type,
-            number=self.count_dead_letters(error_type=error_type, cap=cap),
+            number=newest.values("pk")[: cap + 1].count(),
             error=values[0],
             newest=values[1],
         )

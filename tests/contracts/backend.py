@@ -10,6 +10,7 @@ from tests.contracts.backend_access import AccessContract
 from tests.contracts.backend_attempts import AttemptsContract
 from tests.contracts.backend_enqueue import EnqueueContract, LaterContract, RefusalContract
 from tests.contracts.backend_iterations import IterationsContract
+from tests.contracts.backend_steering import SteeringContract
 from tests.contracts.backend_transactions import TransactionsContract
 
 
@@ -21,5 +22,6 @@ class BackendContract(
     TransactionsContract,
     IterationsContract,
     AccessContract,
+    SteeringContract,
 ):
     """Assertions on `site`."""

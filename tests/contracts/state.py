@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from soc_tasks.state.base import IterationRecord, ShardRecord
+from tests.contracts.state_figures import FiguresContract
 from tests.contracts.state_iterations import IterationsContract
 from tests.contracts.state_keeping import KeepingContract
 from tests.contracts.state_ledger import LedgerContract
@@ -17,7 +18,7 @@ from tests.contracts.state_letters import LettersContract
 from tests.contracts.state_records import RUN
 
 
-class StateContract(LettersContract, IterationsContract, LedgerContract, KeepingContract):
+class StateContract(LettersContract, IterationsContract, LedgerContract, FiguresContract, KeepingContract):
     """Assertions on `state`."""
 
     @pytest.fixture

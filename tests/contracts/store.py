@@ -13,6 +13,7 @@ from tests.contracts.store_claims import ClaimsContract
 from tests.contracts.store_clock import ClockContract
 from tests.contracts.store_console import ConsoleContract
 from tests.contracts.store_limits import LimitsContract
+from tests.contracts.store_minutes import MinutesContract
 from tests.contracts.store_names import NamesContract
 from tests.contracts.store_queues import QueuesContract
 from tests.contracts.store_unknown import UnknownContract
@@ -27,6 +28,7 @@ class StoreContract(
     LimitsContract,
     UnknownContract,
     ConsoleContract,
+    MinutesContract,
     ClockContract,
 ):
     """Assertions on `store`."""

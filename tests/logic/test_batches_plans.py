@@ -9,6 +9,7 @@ from django.db import connection
 from django.db.models import Count, F
 
 from soc_tasks.logic.batches import ModelLogic
+from tests.plans import Watch
 from tests.specimen.models import Badge, Entry, Event, Parcel, Student, Ticket
 
 pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="counts the steps of SQLite's virtual machine")
@@ -16,38 +17,6 @@ pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="counts th
 NUMBER = 100_000
 SIZE = 100
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %s)"
-
-
-class Watch:
-    """Counts the steps of SQLite's virtual machine and keeps the statements, while it is entered."""
-
-    def __enter__(self):
-        self.steps, self.statements = 0, []
-        connection.ensure_connection()
-        connection.connection.set_progress_handler(self.count, 1)
-        self.wrapper = connection.execute_wrapper(self.keep)
-        self.wrapper.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self.wrapper.__exit__(*error)
-        connection.connection.set_progress_handler(None, 0)
-
-    def count(self):
-        self.steps += 1
-
-    def keep(self, execute, sql, params, many, context):
-        self.statements.append((sql, params))
-        return execute(sql, params, many, context)
-
-    def explain(self):
-        """Return the lines of the plans of all statements."""
-        lines = []
-        with connection.cursor() as cursor:
-            for sql, params in self.statements:
-                cursor.execute(f"EXPLAIN QUERY PLAN {sql}", params)
-                lines += [row[3] for row in cursor.fetchall()]
-        return lines
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ from soc_tasks.backends import commits, outbox
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.backends.cloud_tasks.errors import ServiceError, translate
 from soc_tasks.backends.cloud_tasks.service import EMULATOR_VARIABLE, get_service
+from soc_tasks.backends.cloud_tasks.steering import Steering
 from soc_tasks.backends.cloud_tasks.wire import write_request
-from soc_tasks.conf import get_settings
+from soc_tasks.conf import get_queues, get_settings
+from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.errors import ConfigurationError, EnqueueError, NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.state import get_state, transactions
 from soc_tasks.values import Task
@@ -29,6 +31,8 @@ logger = logging.getLogger("soc_tasks")
 
 #: Seconds between two looks at the outboxes by a process that enqueues.
 RELAY_EVERY: Final = 60.0
+#: For how long what the service tells of its queues is not asked again: a console that many look at stays cheap.
+QUEUES_EVERY: Final = 5.0
 #: What a server that stands for the service is asked for where the settings do not say.
 _LOCAL: Final = {"CLOUD_TASKS_PROJECT_ID": "demo", "CLOUD_TASKS_LOCATION": "local"}
 
@@ -41,6 +45,8 @@ class CloudTasksBackend(BaseBackend):
 
     def __init__(self) -> None:
         self._relay_at = time.monotonic() + RELAY_EVERY
+        #: The queues as the service told of them: of what location and settings, until when, and the answer.
+        self._queues: tuple[Any, float, list[QueueRecord]] | None = None
 
     def check_routing(self, task: Task) -> None:
         """Raise NotSupportedError where an HTTP target has no such place: it is a URL, of this site or of SERVICES."""
@@ -125,11 +131,54 @@ class CloudTasksBackend(BaseBackend):
         """Hand over what waits in the outboxes."""
         return outbox.relay(self.accept)
 
+    # What commands and the console ask.
+
+    @property
+    def _steering(self) -> Steering:
+        return Steering(get_service(), location_path())
+
+    def list_queues(self, most: int | None = None) -> list[QueueRecord]:
+        """Return those of the settings' queues that the service knows, asked for every few seconds at most."""
+        key, now = (location_path(), get_queues()), time.monotonic()
+        if self._queues is None or self._queues[0] != key or now >= self._queues[1]:
+            self._queues = (key, now + QUEUES_EVERY, self._steering.list_queues())
+        return list(self._queues[2])
+
+    def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:
+        """Return tasks without their bodies: of each queue the first that the service lists, by when they are due."""
+        return self._steering.list_tasks(queue, limit)
+
+    def get_task(self, queue: str, name: str) -> TaskRecord | None:
+        """Return one task, or None."""
+        return self._steering.get_task(queue, name)
+
+    def run_now(self, queue: str, name: str) -> bool:
+        """Run a task at once, past pause and rates; False: there is none."""
+        return self._steering.run_now(queue, name)
+
+    def delete_task(self, queue: str, name: str) -> bool:
+        """Delete a task; False: there is none."""
+        return self._steering.delete_task(queue, name)
+
+    def pause(self, queue: str) -> None:
+        """Keep a queue's tasks back until it is resumed."""
+        self._queues = None
+        self._steering.pause(queue)
+
+    def resume(self, queue: str) -> None:
+        """Let a paused queue run again."""
+        self._queues = None
+        self._steering.resume(queue)
+
+    def purge(self, queue: str) -> None:
+        """Delete the tasks that are in a queue now; nobody counts them."""
+        self._steering.purge(queue)
+
     def inspect(self) -> Inspector:
         """Return what looks into the queues by the API."""
         from soc_tasks.backends.cloud_tasks.inspection import CloudInspector
 
-        return CloudInspector()
+        return CloudInspector(self)
 
 
 def _raise_first(results: Sequence[Exception | None]) -> None:

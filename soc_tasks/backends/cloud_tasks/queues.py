@@ -85,7 +85,7 @@ class QueueService:
         Raises:
             BackendUnavailableError: the service cannot be asked; the message says why.
         """
-        with translated("read the queues"):
+        with _translated("read the queues"):
             found = {queue.name: queue for queue in self._client.list_queues(parent=self.parent)}
         changes = []
         for name, options in sorted(get_queues().items()):
@@ -111,7 +111,7 @@ class QueueService:
 
         for change in changes:
             queue = types.Queue.wrap(change.message)
-            with translated(f"{'update' if change.exists else 'create'} the queue {change.queue!r}"):
+            with _translated(f"{'update' if change.exists else 'create'} the queue {change.queue!r}"):
                 if change.exists:
                     self._client.update_queue(queue=queue, update_mask=FieldMask(paths=change.mask))
                 else:
@@ -179,16 +179,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def translated(what: str, role: str = "roles/cloudtasks.queueAdmin") -> Iterator[None]:
-    """Say what an error of the service means to people.
-
-    Args:
-        what: what was tried.
-        role: what it takes.
-
-    Raises:
-        BackendUnavailableError: the service refused it, or was not there.
-    """
+def _translated(what: str) -> Iterator[None]:
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
 
@@ -196,7 +187,7 @@ def translated(what: str, role: str = "roles/cloudtasks.queueAdmin") -> Iterator
         yield
     except (GoogleAPIError, GoogleAuthError) as error:
         raise BackendUnavailableError(
-            f"Cloud Tasks did not let this process {what}: {error}. It needs the role {role}, the "
+            f"Cloud Tasks did not let this process {what}: {error}. It needs the role roles/cloudtasks.queueAdmin, the "
             "API switched on, and CLOUD_TASKS_PROJECT_ID and CLOUD_TASKS_LOCATION that exist."
         ) from error
 

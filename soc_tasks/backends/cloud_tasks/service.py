@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from soc_tasks.backends.cloud_tasks.batches import FEWEST, Batches
@@ -115,6 +116,14 @@ class Service:
         except self._error as error:
             return ServiceError.of(error)
         return True
+
+    @cached_property
+    def client(self) -> Any:
+        """Return the official client on this channel, for calls that need not be fast."""
+        from google.cloud.tasks_v2 import CloudTasksClient
+        from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+        return CloudTasksClient(transport=CloudTasksGrpcTransport(channel=self._channel))
 
     def close(self) -> None:
         """Close the channel."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from soc_tasks.conf import get_queues
 from soc_tasks.engine.clock import Clock, SystemClock
-from soc_tasks.engine.records import QueueRecord, TaskRecord, WorkerRecord
+from soc_tasks.engine.records import MinuteRecord, QueueRecord, TaskRecord, WorkerRecord
 from soc_tasks.engine.store.rows import Leased
 from soc_tasks.engine.verdicts import Verdict
 from soc_tasks.engine.wakeup import Listener
@@ -205,8 +205,24 @@ class Store(ABC):
     # What looks after it.
 
     @abstractmethod
-    def list_queues(self) -> list[QueueRecord]:
-        """Return the queues that have tasks or a state, by name."""
+    def list_queues(self, most: int | None = None) -> list[QueueRecord]:
+        """Return the queues that have tasks or a state, by name.
+
+        Args:
+            most: up to where tasks are counted, of each kind; None: all are, which takes time where there are many.
+        """
+
+    @abstractmethod
+    def list_heartbeats(self) -> list[int]:
+        """Return when each worker of the site was last seen, microseconds."""
+
+    @abstractmethod
+    def add_minutes(self, records: Sequence[MinuteRecord]) -> None:
+        """Add counts to what is kept of the same minutes and queues."""
+
+    @abstractmethod
+    def list_minutes(self, since: int) -> list[MinuteRecord]:
+        """Return what came of attempts in the minutes that began at `since` or later, in their order."""
 
     @abstractmethod
     def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
+
+from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.clock import SECOND, from_micros
 from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.engine.store.base import Queues
+from soc_tasks.engine.store.minutes import MinuteStore
 from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, Leased, State, by_due
-from soc_tasks.engine.store.shifting import ShiftStore
 from soc_tasks.engine.verdicts import EXPIRED
 from soc_tasks.values import Task
 
@@ -18,6 +19,8 @@ from soc_tasks.values import Task
 PURGE_BATCH: Final = 1000
 #: How many chosen names one query looks up.
 NAME_BATCH: Final = 200
+#: How many queues one query counts.
+QUEUE_BATCH: Final = 50
 
 _LIVE = f"state <> {State.ENDED:d}"
 # Lists leave out bodies, which may be large.
@@ -28,43 +31,71 @@ _ORDER = {State.RUNNING: 0, State.SUSPECT: 1, State.WAITING: 2}
 _NAMES = {State.WAITING: "waiting", State.RUNNING: "running", State.SUSPECT: "suspect"}
 
 
-class ConsoleStore(ShiftStore):
+#: How many tasks of a queue are due and scheduled, and since when the oldest has been due.
+_Counts = tuple[int, int, int | None]
+_NONE: Final[_Counts] = (0, 0, None)
+
+
+class ConsoleStore(MinuteStore):
     """The part of a store that people use."""
 
     #: Id of the last row that was looked at for its age.
     _swept = 0
 
-    def list_queues(self) -> list[QueueRecord]:
+    def list_queues(self, most: int | None = None) -> list[QueueRecord]:
         """Return the queues that have tasks or a state, by name."""
         now = self.clock.now()
         running = dict(self.select(f"SELECT queue, count(*) FROM {TASKS} WHERE {_BY_STATE[0]} GROUP BY queue"))
-        # What is to run at once has been due since that was asked for.
-        counts = f"SELECT queue, count(*), min(abs(due)) FROM {TASKS} WHERE "
-        due, scheduled, oldest = Counter[str](), Counter[str](), dict[str, int]()
-        for state in _BY_STATE[1:]:
-            for queue, count, since in self.select(f"{counts} {state} AND due <= %s GROUP BY queue", (now,)):
-                due[queue] += count
-                oldest[queue] = min(since, oldest.get(queue, since))
-            for queue, count, _ in self.select(f"{counts} {state} AND due > %s GROUP BY queue", (now,)):
-                scheduled[queue] += count
         kept = {name: rest for name, *rest in self.select(f"SELECT name, paused, purged FROM {QUEUES}")}
+        with self.cursor() as cursor:
+            waiting = self._count_waiting(cursor, [view.name for view in self._views(cursor, None)], now, most)
+        suspects = self._count_suspects(now, most)
         paces = self.find_paces()
         records = []
-        for name in sorted({*due, *scheduled, *running, *kept}):
+        for name in sorted(filter(self.means, {*waiting, *suspects, *running, *kept})):
             paused, purged = kept.get(name, (False, None))
+            parts = [counts.get(name, _NONE) for counts in (waiting, suspects)]
+            due, scheduled = sum(part[0] for part in parts), sum(part[1] for part in parts)
             records.append(
                 QueueRecord(
                     name=name,
                     paused=bool(paused),
-                    due=due[name],
-                    scheduled=scheduled[name],
+                    due=due,
+                    scheduled=scheduled,
                     running=running.get(name, 0),
-                    oldest=_moment(oldest.get(name)),
+                    oldest=_moment(min((part[2] for part in parts if part[2]), default=None)),
                     purged=_moment(purged),
                     pace=paces.get(name),
+                    capped=most is not None and max(due, scheduled) >= most,
                 )
             )
         return records
+
+    def _count_waiting(
+        self, cursor: CursorWrapper, names: Sequence[str], now: int, most: int | None
+    ) -> dict[str, _Counts]:
+        """Return of each queue how many tasks are due and scheduled, and since when the oldest has been due."""
+        found: dict[str, _Counts] = {}
+        for first in range(0, len(names), QUEUE_BATCH):
+            part = names[first : first + QUEUE_BATCH]
+            sql = " UNION ALL ".join(_count_queue(number, most) for number in range(len(part)))
+            given = [value for name in part for value in (name, now, name, now, name, now, name)]
+            for number, due, scheduled, since, asked in self.fetch(cursor, sql, given):
+                # What is to run at once has been due since that was asked for.
+                moments = [abs(moment) for moment in (since, asked) if moment is not None]
+                found[part[number]] = (due, scheduled, min(moments, default=None))
+        return found
+
+    def _count_suspects(self, now: int, most: int | None) -> dict[str, _Counts]:
+        limit = "" if most is None else f" LIMIT {most:d}"
+        suspects = f"SELECT queue, due FROM {TASKS} WHERE {_BY_STATE[1]} ORDER BY due{limit}"
+        rows = self.select(
+            "SELECT queue, sum(CASE WHEN due <= %s THEN 1 ELSE 0 END), sum(CASE WHEN due > %s THEN 1 ELSE 0 END),"
+            " min(CASE WHEN due <= %s THEN abs(due) END)"
+            f" FROM ({suspects}) AS suspects GROUP BY queue",
+            (now, now, now),
+        )
+        return {queue: (int(due), int(scheduled), since) for queue, due, scheduled, since in rows}
 
     def list_tasks(self, queue: str | None = None, *, limit: int = 100) -> list[TaskRecord]:
         """Return tasks without their bodies: running ones, then by when they are due."""
@@ -187,6 +218,7 @@ class ConsoleStore(ShiftStore):
             if rows:
                 cursor.executemany(f"DELETE FROM {TASKS} WHERE id = %s AND state = {State.ENDED:d}", rows)
             count = len(rows)
+            self.sweep_minutes(cursor, limit)
         oldest = now - round(retention * SECOND)
         first, last = self._next_page(limit, oldest)
         # What was scheduled far ahead has the whole time for its attempts; a retry gives no new time.
@@ -215,6 +247,17 @@ class ConsoleStore(ShiftStore):
         at_end = count < limit or created >= oldest
         self._swept = 0 if at_end else last
         return first, last or first
+
+
+def _count_queue(number: int, most: int | None) -> str:
+    """Return the query that counts one queue: steps in the index, and no more rows than asked for."""
+    rows = f"FROM {TASKS} WHERE {_BY_STATE[2]} AND queue = %s AND due"
+    limit = "" if most is None else f" LIMIT {most:d}"
+    return (
+        f"SELECT {number:d}, (SELECT count(*) FROM (SELECT 1 AS one {rows} <= %s{limit}) AS due),"
+        f" (SELECT count(*) FROM (SELECT 1 AS one {rows} > %s{limit}) AS later),"
+        f" (SELECT min(due) {rows} > 0 AND due <= %s), (SELECT max(due) {rows} <= 0)"
+    )
 
 
 def _moment(micros: int | None) -> Any:

@@ -96,6 +96,10 @@ class LeaseStore(SqlStore):
         columns = ", ".join(WorkerRecord._fields)
         return [WorkerRecord._make(row) for row in self.select(f"SELECT {columns} FROM {WORKERS} ORDER BY id")]
 
+    def list_heartbeats(self) -> list[int]:
+        """Return when each worker of the site was last seen."""
+        return [beat for (beat,) in self.select(f"SELECT heartbeat FROM {WORKERS} WHERE serves IS NULL ORDER BY id")]
+
     def find_server(self) -> WorkerRecord | None:
         """Return the process of the server, if there is one."""
         columns = ", ".join(WorkerRecord._fields)

@@ -10,6 +10,7 @@ from django.db import DatabaseError, connections
 from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.rates import Share
+from soc_tasks.engine.records import MinuteRecord
 from soc_tasks.engine.store.locking import DUE, LockingStore
 from soc_tasks.engine.store.rows import COLUMNS, TASKS, WORKERS, Leased, State, by_due, write_insert
 
@@ -27,6 +28,9 @@ class MysqlStore(LockingStore):
     # ON DUPLICATE KEY UPDATE would count rows that were there as rows that were found.
     insert_new = ("INSERT IGNORE", "")
     insert_new_queue = ("INSERT IGNORE", "")
+    add_up = " ON DUPLICATE KEY UPDATE " + ", ".join(
+        f"{name} = {name} + VALUES({name})" for name in MinuteRecord._fields[2:]
+    )
 
     def read_time(self) -> int:
         """Return the server's time."""

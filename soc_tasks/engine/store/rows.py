@@ -14,6 +14,7 @@ from soc_tasks.values import RetryOptions, Task
 TASKS: Final = "soc_tasks_engine_task"
 QUEUES: Final = "soc_tasks_engine_queue"
 WORKERS: Final = "soc_tasks_engine_worker"
+MINUTES: Final = "soc_tasks_engine_minute"
 
 
 class State(IntEnum):

@@ -23,7 +23,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     check_queue(backend, queue)
     if options["interactive"]:
         counts = {record.name: record for record in backend.list_queues()}.get(queue)
-        there = 0 if counts is None else counts.due + counts.scheduled + counts.running
+        there = 0 if counts is None else sum(number or 0 for number in (counts.due, counts.scheduled, counts.running))
         try:
             answer = input(f"Delete all {there} tasks of queue {queue}? [y/N] ")
         except EOFError:

@@ -43,6 +43,7 @@ def show_queues(console: Console, request: HttpRequest) -> HttpResponse:
     values = {
         "queues": standings,
         "problem": problem,
+        "note": "" if inspector is None else inspector.note,
         "cap": Inspector.cap if inspector is None else inspector.cap,
         "counts": inspector is not None and inspector.lists_all_queues,
         "drifting": any(standing.drift for standing in standings),
@@ -60,7 +61,7 @@ def steer(console: Console, request: HttpRequest, queue: str) -> HttpResponse:
     _find(inspector, queue)
 
     def work() -> str:
-        (inspector.pause if verb == "pause" else inspector.resume)(queue)
+        (inspector.backend.pause if verb == "pause" else inspector.backend.resume)(queue)
         return STEERING[verb].format(queue)
 
     perform(request, f"{verb} queue", queue, work, together=inspector.is_transactional)
@@ -74,7 +75,7 @@ def purge(console: Console, request: HttpRequest, queue: str) -> HttpResponse:
     if request.method == "POST":
 
         def work() -> str:
-            number = inspector.purge(queue)
+            number = inspector.backend.purge(queue)
             if number is None:
                 return f"The queue {queue} is being purged; Cloud Tasks takes up to a minute for it."
             return f"{number:,} tasks were deleted from queue {queue}."

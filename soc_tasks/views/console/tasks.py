@@ -54,6 +54,7 @@ def show_tasks(console: Console, request: HttpRequest) -> HttpResponse:
         "states": STATES if inspector is not None and inspector.knows_states else (),
         "needs_queue": inspector is not None and not inspector.lists_all_queues and not wanted.queue,
         "problem": problem,
+        "note": "" if inspector is None else inspector.note,
         "is_first": not request.GET.get("after"),
         "first": f"?{urlencode(given)}",
         "next": f"?{urlencode({**given, 'after': page.next})}" if page.next else "",
@@ -128,13 +129,13 @@ def act(console: Console, request: HttpRequest, queue: str, name: str) -> HttpRe
 
 
 def _run_now(inspector: Inspector, queue: str, name: str) -> str:
-    if not inspector.run_now(queue, name):
+    if not inspector.backend.run_now(queue, name):
         raise LookupError(f"The task {name} runs already, or has ended.")
     return f"The task {name} is due now."
 
 
 def _delete(inspector: Inspector, queue: str, name: str) -> str:
-    if not inspector.delete_task(queue, name):
+    if not inspector.backend.delete_task(queue, name):
         raise LookupError(f"There is no task {name} in queue {queue} any more.")
     return f"The task {name} was deleted from queue {queue}."
 
@@ -150,7 +151,7 @@ def _find(queue: str, name: str) -> tuple[Inspector, TaskRecord]:
     if inspector is None:
         raise Http404(problem)
     try:
-        record = inspector.get_task(queue, name)
+        record = inspector.backend.get_task(queue, name)
     except (SocTasksError, ValueError) as error:
         raise Http404(str(error)) from error
     if record is None:

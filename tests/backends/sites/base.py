@@ -53,6 +53,7 @@ class Site(ABC):
         routes: whether service, version and instance are taken.
         copies: whether `repeatTask(countdown)` queues a copy.
         sends_tokens: whether a token proves its calls.
+        steers: whether queues can be paused, and tasks run at once.
     """
 
     clock: AheadClock | None = None
@@ -61,6 +62,7 @@ class Site(ABC):
     routes = False
     copies = False
     sends_tokens = False
+    steers = True
 
     @property
     def backend(self):

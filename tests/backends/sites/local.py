@@ -16,6 +16,7 @@ class MemorySite(Site):
 
     waits = False
     frees_names = False
+    steers = False
 
     def __init__(self, queues):
         self._queues = queues

@@ -174,7 +174,12 @@ def test_a_log_that_cannot_be_written_undoes_the_action(engine, operator, monkey
     assert engine.get_task("mail", "third") is not None
 
 
-def test_the_memory_backend_says_that_it_has_nothing_to_show(memory_backend, operator):
+def test_the_memory_backend_says_what_it_is(memory_backend, operator):
+    startTask("behave", name="there")
     for page in ("queues", "tasks"):
-        assert "the process that runs the tests" in operator.get(url(page)).content.decode()
-    assert operator.get(url("task", "default", "x")).status_code == 404
+        assert "waits in a list of this process" in operator.get(url(page)).content.decode()
+    assert names(operator.get(url("tasks"), {"name": "the"})) == ["there"]
+    page = operator.post(url("task_act", "default", "there"), {"verb": "run"}, follow=True)
+    assert "cannot run a task at once" in messages_of(page)[0]
+    operator.post(url("task_act", "default", "there"), {"verb": "delete"})
+    assert memory_backend.tasks_now() == []
