@@ -62,6 +62,12 @@ def moment(value: datetime | None) -> SafeString | str:
 
 
 @register.filter
+def clock(value: datetime) -> str:
+    """Write the time of day."""
+    return f"{timezone.localtime(value):%H:%M}"
+
+
+@register.filter
 def since(value: datetime | None) -> str:
     """Write when something is due, as seen from now."""
     if value is None:

@@ -129,8 +129,3 @@ def _find(iteration_id: str) -> Iteration:
         return Iteration.get(iteration_id)
     except (SocTasksError, LookupError) as error:
         raise Http404(str(error)) from error
-
-
-def find_running(limit: int = 10) -> list[dict[str, Any]]:
-    """Return what is shown of the newest iterations that have not ended."""
-    return [describe(iteration) for iteration in Iteration.all(limit=50) if iteration.status not in ENDED][:limit]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern
 
 from soc_tasks.backends.inspection import Inspector, QueueStanding
+from soc_tasks.engine.clock import from_micros
 from soc_tasks.errors import SocTasksError
 from soc_tasks.views.console.actions import perform
 from soc_tasks.views.console.pages import open_inspector
@@ -35,13 +38,17 @@ def show_queues(console: Console, request: HttpRequest) -> HttpResponse:
     """Show all queues."""
     inspector, problem = open_inspector()
     standings: list[QueueStanding] = []
+    past: dict[str, Past] = {}
     if inspector is not None:
         try:
             standings = inspector.list_queues()
+            past = read_past(inspector)
         except SocTasksError as error:
             problem = str(error)
     values = {
         "queues": standings,
+        "rows": [(standing, past.get(standing.name)) for standing in standings],
+        "has_past": bool(past),
         "problem": problem,
         "note": "" if inspector is None else inspector.note,
         "cap": Inspector.cap if inspector is None else inspector.cap,
@@ -50,6 +57,36 @@ def show_queues(console: Console, request: HttpRequest) -> HttpResponse:
     }
     poll = 3 if inspector is None else inspector.poll_seconds
     return console.render(request, "queues", "Queues", values, tab="queues", live=True, poll=poll)
+
+
+@dataclass(slots=True, kw_only=True)
+class Past:
+    """What came of a queue's attempts.
+
+    Args:
+        rate: attempts a second that ended of late.
+        succeeded, failed: attempts of the last hour.
+    """
+
+    rate: float = 0.0
+    succeeded: int = 0
+    failed: int = 0
+
+
+def read_past(inspector: Inspector) -> dict[str, Past]:
+    """Return what came of attempts by queue; empty where nobody counts."""
+    now = inspector.backend.now()
+    minutes = inspector.backend.list_minutes(now - timedelta(minutes=59))
+    past: dict[str, Past] = {}
+    # Of the minute that is under way, and the one before.
+    begin = now.replace(second=0, microsecond=0) - timedelta(minutes=1)
+    for minute in minutes or ():
+        one = past.setdefault(minute.queue, Past())
+        one.succeeded += minute.succeeded
+        one.failed += minute.failed
+        if from_micros(minute.minute) >= begin:
+            one.rate += (minute.succeeded + minute.failed) / (now - begin).total_seconds()
+    return past
 
 
 def steer(console: Console, request: HttpRequest, queue: str) -> HttpResponse:
