@@ -69,13 +69,15 @@ def _walk(
             yield from _walk(pattern.url_patterns, route, namespaces + name, inner)
             continue
         options = find_options(pattern.callback)
-        if options is None or options.calls_deferred or _has_unnamed(pattern):
+        view = name_view(pattern.callback)
+        # Those of the library itself call what `defer` was given.
+        if options is None or view.startswith("soc_tasks.") or _has_unnamed(pattern):
             continue
         url = ":".join([*namespaces, pattern.name]) if pattern.name else pattern.callback
         yield TaskPattern(
             route="/" + route.removeprefix("/"),
             url=url,
-            view=name_view(pattern.callback),
+            view=view,
             about=(inspect.getdoc(pattern.callback) or "").partition("\n")[0],
             arguments={name: kind for name, kind in inner.items() if name not in pattern.default_args},
             options=options,

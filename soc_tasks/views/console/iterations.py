@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -22,6 +24,10 @@ PAGE_SIZE = 25
 #: Failed items that are shown of one iteration, and shards in its grid.
 MOST_ITEMS = 100
 MOST_SHARDS = 200
+
+#: For how long the task that starts one may wait: scheduled as far ahead as is possible, and a day for its attempts.
+LONGEST_WAIT = timedelta(days=31)
+_ID = re.compile(r"[0-9a-f]{32}")
 
 #: What is done to an iteration, the status that it leads to, and from which it can be done.
 STEERING = {
@@ -68,8 +74,15 @@ def describe(iteration: Iteration) -> dict[str, Any]:
 
 
 def show_iteration(console: Console, request: HttpRequest, iteration: str) -> HttpResponse:
-    """Show one iteration."""
-    found = _find(iteration)
+    """Show one iteration, or that it waits to start."""
+    try:
+        found = Iteration.get(iteration)
+    except Iteration.DoesNotExist:
+        if not _may_come(iteration):
+            raise Http404(f"There is no iteration {iteration!r}.") from None
+        return console.render(
+            request, "iteration", "Iteration", {"waits": True, "name": iteration}, tab="iterations", live=True, poll=2
+        )
     items: list[FailedItem] = found.failed_items(limit=MOST_ITEMS)
     values = {
         **describe(found),
@@ -82,6 +95,14 @@ def show_iteration(console: Console, request: HttpRequest, iteration: str) -> Ht
         "cancel": console.url("iterations"),
     }
     return console.render(request, "iteration", found.name, values, tab="iterations", live=True, poll=2)
+
+
+def _may_come(iteration_id: str) -> bool:
+    """Tell whether an iteration of this id may not have begun yet: an id begins with the time of its task's making."""
+    if not _ID.fullmatch(iteration_id):
+        return False
+    age = datetime.now(UTC).timestamp() - int(iteration_id[:12], 16) / 1000
+    return -60 < age < LONGEST_WAIT.total_seconds()
 
 
 def steer(console: Console, request: HttpRequest, iteration: str) -> HttpResponse:
