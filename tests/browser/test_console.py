@@ -86,8 +86,9 @@ def live(tmp_path):
 @pytest.fixture
 def open_page(live):
     """Give a function that logs somebody in with a browser of their own; notes all troubles and requests."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=LONG)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=find_chromium(), args=OPTIONS)
         pages = []
@@ -132,6 +133,24 @@ def shown(page):
     return float(page.locator(".soc-bar-large progress").get_attribute("value") or 0)
 
 
+def look(page):
+    """Wait until the page has looked what is new."""
+    with page.expect_response(lambda response: "hx-request" in response.request.headers) as answered:
+        pass
+    answered.value.finished()
+    # What came is put in place before anything else is done.
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def look_until(page, condition):
+    """Look until something is so."""
+    for _ in range(20):
+        if condition():
+            return
+        look(page)
+    pytest.fail("it did not happen in time")
+
+
 def test_a_person_starts_steers_and_mends(live, open_page):
     from playwright.sync_api import expect
 
@@ -142,22 +161,21 @@ def test_a_person_starts_steers_and_mends(live, open_page):
     start(page, EMAIL, CONTEXT, url_slug="gsoc2009")
     state = page.locator(".soc-bar-large .soc-tasks-progress-state")
     expect(state).to_have_text("Running", timeout=LONG)
-    page.wait_for_function("document.querySelector('.soc-bar-large progress').value > 0")
+    look_until(page, lambda: shown(page) > 0)
     first = shown(page)
-    page.wait_for_function("value => document.querySelector('.soc-bar-large progress').value > value", arg=first)
+    look_until(page, lambda: shown(page) > first)
     page.get_by_role("button", name="Pause", exact=True).click()
     expect(state).to_have_text("Paused")
     # The batch that was running ends; then it stands still, while the page goes on looking.
-    page.wait_for_function("!document.querySelector('.soc-bar-large').textContent.includes('second')")
-    until_still(page)
+    seen = [shown(page)]
+    look_until(page, lambda: len(seen) != len(set(seen)) or seen.append(shown(page)))
     stood = shown(page)
-    for _ in range(2):
-        with page.expect_response(lambda response: "HX-Request".lower() in response.request.headers):
-            pass
+    look(page)
+    look(page)
     assert shown(page) == stood
     assert 0 < stood < 1
     page.get_by_role("button", name="Resume", exact=True).click()
-    page.wait_for_function("value => document.querySelector('.soc-bar-large progress').value > value", arg=stood)
+    look_until(page, lambda: shown(page) > stood)
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(state).to_have_text("Cancelled")
     expect(page.locator(".soc-bar-large .soc-tasks-progress-detail")).to_have_text(re.compile(f"of {STUDENTS:,}"))
@@ -194,16 +212,6 @@ def test_a_person_starts_steers_and_mends(live, open_page):
     log = page.locator(".soc-table").inner_text()
     for action in ("start task", "pause iteration", "resume iteration", "cancel iteration", "retry failure", "purge"):
         assert action in log
-
-
-def until_still(page):
-    """Wait until two looks in a row see the same."""
-    last = None
-    while last != shown(page):
-        last = shown(page)
-        for _ in range(2):
-            with page.expect_response(lambda response: "hx-request" in response.request.headers):
-                pass
 
 
 def test_who_may_only_look_is_refused_each_action_and_sees_no_payload(live, open_page):
