@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from soc_tasks.backends.inspection import LOOK_AT, Inspector, TaskFilter, TaskPage, matches
-from soc_tasks.engine.browsing import Place, Selection, list_page
+from soc_tasks.backends.inspection import LOOK_AT, Inspector, TaskFilter, TaskPage, matches, matches_texts
+from soc_tasks.conf import get_queues
+from soc_tasks.engine.browsing import Place, Row, Selection, find_queues, list_newest, list_page
 from soc_tasks.engine.records import TaskRecord
+from soc_tasks.engine.store.console import make_record
 from soc_tasks.engine.store.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 LOOK_AT_BODIES: Final = 1000
 MOST_BYTES: Final = 16 * 2**20
 #: Tasks that are read at a time while it looks.
-_CHUNK: Final = 250
+_CHUNK: Final = 500
 
 
 class EmbeddedInspector(Inspector):
@@ -34,26 +36,35 @@ class EmbeddedInspector(Inspector):
         return store
 
     def list_tasks(self, wanted: TaskFilter, *, after: str = "", limit: int = 50) -> TaskPage:
-        """Return tasks; for a text, so many are looked through that it never takes long."""
-        selection = _select(wanted)
-        found, last, looked, more = self._find_by_name(wanted, after), _read_place(after), 0, False
-        for place, record in self._look(wanted, selection, last, limit):
-            if len(found) == limit:
-                more = True
-                break
-            last, looked = place, looked + 1
+        """Return tasks; for a text so many are looked through, the newest first, that it never takes long."""
+        if not wanted.searches:
+            rows = list_page(self._store, _select(wanted), _read_place(after), limit + 1)
+            next_page = _write_place(rows[limit - 1][0]) if len(rows) > limit else ""
+            records = [make_record(row) for _, row in rows[:limit]]
+            return TaskPage(records=records, next=next_page, looked_at=len(records))
+        found, looked = self._find_by_name(wanted, after), 0
+        looker = self._look_at_queue if wanted.queue else self._look_at_all
+        next_page = ""
+        for row, place in looker(wanted, after):
+            next_page = place
+            if row is None:
+                continue
+            looked += 1
             # Those that have the whole name were found by it, on the first page.
-            if matches(record, wanted) and not (wanted.name and record.task.name == wanted.name):
+            if not matches_texts(row[4], row[2], row[7], wanted) or row[2] == wanted.name:
+                continue
+            record = make_record(row)
+            if self.is_in_state(record, wanted.state):
                 found.append(record)
-        else:
-            more = wanted.searches and looked >= _budget(wanted)
-        return TaskPage(records=found, next=_write_place(last) if more else "", looked_at=looked)
+                if len(found) == limit:
+                    break
+        return TaskPage(records=found, next=next_page, looked_at=looked)
 
     def _find_by_name(self, wanted: TaskFilter, after: str) -> list[TaskRecord]:
         """Return the tasks that have the whole name, which an index finds."""
         if not wanted.name or after:
             return []
-        queues = [wanted.queue] if wanted.queue else [record.name for record in self.list_queues()]
+        queues = [wanted.queue] if wanted.queue else sorted({*get_queues(), *find_queues(self._store)})
         found = [self._store.get_task(queue, wanted.name) for queue in queues]
         return [
             record
@@ -61,20 +72,35 @@ class EmbeddedInspector(Inspector):
             if record is not None and matches(record, wanted) and self.is_in_state(record, wanted.state)
         ]
 
-    def _look(
-        self, wanted: TaskFilter, selection: Selection, last: Place, limit: int
-    ) -> Iterator[tuple[Place, TaskRecord]]:
-        budget = _budget(wanted) if wanted.searches else limit + 1
-        size, bodies = 0, bool(wanted.context)
+    def _look_at_queue(self, wanted: TaskFilter, after: str) -> Iterator[tuple[Row | None, str]]:
+        """Yield the rows of one queue, by when they are due, each with its place; None and "" at the end."""
+        budget, size, last, bodies = _budget(wanted), 0, _read_place(after), bool(wanted.context)
         while budget > 0 and size < MOST_BYTES:
             chunk = min(budget, _CHUNK)
-            rows = list_page(self._store, selection, last, chunk, bodies=bodies)
-            for place, record in rows:
-                size += len(record.task.body) if bodies else 0
-                yield place, record
+            rows = list_page(self._store, _select(wanted), last, chunk, bodies=bodies)
+            for place, row in rows:
+                size += len(row[7] or b"")
+                yield row, _write_place(place)
             if len(rows) < chunk:
+                yield None, ""
                 return
             last, budget = rows[-1][0], budget - chunk
+
+    def _look_at_all(self, wanted: TaskFilter, after: str) -> Iterator[tuple[Row | None, str]]:
+        """Yield the rows of all queues, the newest first, each with its place; None and how far it has looked, too."""
+        budget, size, bodies = _budget(wanted), 0, bool(wanted.context)
+        before = _read_place(after).id if after else 2**63 - 1
+        while budget > 0 and size < MOST_BYTES:
+            chunk = min(budget, _CHUNK)
+            rows, before = list_newest(self._store, before, chunk, bodies=bodies)
+            for row in rows:
+                size += len(row[7] or b"")
+                yield row, _write_place(Place(0, 0, row[0]))
+            # Names that are kept are looked at as well, and are no tasks.
+            yield None, _write_place(Place(0, 0, before)) if before else ""
+            if not before:
+                return
+            budget -= chunk
 
 
 def _budget(wanted: TaskFilter) -> int:
@@ -98,6 +124,6 @@ def _read_place(text: str) -> Place:
     if len(parts) != 3 or not all(part.removeprefix("-").isdecimal() and len(part) < 20 for part in parts):
         raise ValueError(f"{text!r} is no place where a page of tasks begins.")
     phase, due, row = map(int, parts)
-    if not 0 <= phase <= 2:
+    if not 0 <= phase <= 2 or max(abs(due), row) >= 2**63:
         raise ValueError(f"{text!r} is no place where a page of tasks begins.")
     return Place(phase, due, row)

@@ -157,16 +157,28 @@ class Inspector:
 
 def matches(record: TaskRecord, wanted: TaskFilter) -> bool:
     """Tell whether a task is one of those that are looked for, as far as its texts say."""
-    task = record.task
-    body = task.body.decode("ascii", "replace") if wanted.url or wanted.context else ""
+    return matches_texts(record.task.path, record.task.name, record.task.body, wanted)
+
+
+def matches_texts(path: str, name: str, body: bytes | memoryview | None, wanted: TaskFilter) -> bool:
+    """Tell whether a task is one of those that are looked for.
+
+    Args:
+        path, name: the task's.
+        body: what it carries, or as much of it as names the function of a deferred call.
+        wanted: what is looked for.
+    """
+    if wanted.name and wanted.name.casefold() not in name.casefold():
+        return False
+    if not (wanted.url or wanted.context):
+        return True
+    text = bytes(body or b"").decode("ascii", "replace")
     if wanted.url:
         # The function of a deferred call stands first in its body.
-        head = body.partition("&")[0] if body.startswith("function=") else ""
-        if wanted.url.casefold() not in unquote_plus(f"{task.path} {head.removeprefix('function=')}").casefold():
+        head = text.partition("&")[0].removeprefix("function=") if text.startswith("function=") else ""
+        if wanted.url.casefold() not in unquote_plus(f"{path} {head}").casefold():
             return False
-    if wanted.name and wanted.name.casefold() not in task.name.casefold():
-        return False
-    return not wanted.context or wanted.context.casefold() in unquote_plus(body).casefold()
+    return not wanted.context or wanted.context.casefold() in unquote_plus(text).casefold()
 
 
 def judge_queue(record: QueueRecord, options: QueueOptions | None) -> QueueStanding:

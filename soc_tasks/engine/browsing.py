@@ -9,19 +9,23 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final, NamedTuple
 
-from soc_tasks.engine.records import TaskRecord
-from soc_tasks.engine.store.console import make_record
 from soc_tasks.engine.store.rows import COLUMNS, TASKS, State
 from soc_tasks.engine.store.sql import SqlStore
 
 #: Queues that one statement looks at: SQLite joins at most 500 parts.
 _QUEUES_AT_ONCE: Final = 50
+#: Running tasks and suspects that are looked at.
+MOST_FEW: Final = 10_000
 #: What a listing reads of a body: as much as names the function of a deferred call.
 _HEAD: Final = 3400
 
 _LISTED = COLUMNS.replace("body", f"substr(body, 1, {_HEAD}) AS body")
 #: In this order they are listed; each has an index of its own.
 PHASES: Final = (State.RUNNING, State.SUSPECT, State.WAITING)
+
+
+#: The columns of `COLUMNS`, and the state behind them.
+Row = tuple[Any, ...]
 
 
 class Place(NamedTuple):
@@ -62,8 +66,8 @@ def find_queues(store: SqlStore) -> list[str]:
 
 def list_page(
     store: SqlStore, selection: Selection, after: Place, limit: int, *, bodies: bool = False
-) -> list[tuple[Place, TaskRecord]]:
-    """Return the tasks behind a place, in order, each with its own place.
+) -> list[tuple[Place, Row]]:
+    """Return the rows of the tasks behind a place, in order, each with its own place.
 
     Args:
         store: holds them.
@@ -72,33 +76,63 @@ def list_page(
         limit: how many at most.
         bodies: whether they come with their whole bodies.
     """
-    found: list[tuple[Place, TaskRecord]] = []
+    found: list[tuple[Place, Row]] = []
     for phase in selection.phases:
         if phase < after.phase or len(found) >= limit:
             continue
         start = after if phase == after.phase else Place(phase)
         rows = _list_phase(store, selection, start, limit - len(found), bodies)
-        found += [(Place(phase, row[3], row[0]), make_record(row)) for row in rows]
+        found += [(Place(phase, row[3], row[0]), row) for row in rows]
     return found
+
+
+def list_newest(store: SqlStore, before: int, limit: int, *, bodies: bool = False) -> tuple[list[Row], int]:
+    """Return the rows of the newest tasks of all queues before an id, and the id before which the next ones are.
+
+    Args:
+        store: holds them.
+        before: an id.
+        limit: how many rows are looked at, those of names that are kept among them.
+        bodies: whether they come with their whole bodies.
+
+    Returns:
+        The rows, and 0 where there are no more.
+    """
+    columns = COLUMNS if bodies else _LISTED
+    rows = store.select(
+        f"SELECT {columns}, state FROM {TASKS} WHERE id < %s ORDER BY id DESC LIMIT {limit:d}", (before,)
+    )
+    live = [row for row in rows if row[-1] != State.ENDED and store.means(row[1])]
+    return live, rows[-1][0] if len(rows) == limit else 0
 
 
 def _list_phase(store: SqlStore, selection: Selection, after: Place, limit: int, bodies: bool) -> list[tuple[Any, ...]]:
     state = PHASES[after.phase]
-    # Only the waiting ones are many, and only their index begins with the queue.
-    by_queue = state == State.WAITING
+    columns, now = COLUMNS if bodies else _LISTED, store.clock.now()
+    rows: list[Row] = []
+    given: list[Any]
     queues: list[str | None] = [selection.queue]
-    if by_queue and selection.queue is None:
+    if state != State.WAITING:
+        # They are few, and found by their own index, whatever the planner believes of it: an empty one has no figures.
+        order = "owner" if state == State.RUNNING else "due"
+        source = f"(SELECT {columns}, state FROM {TASKS} WHERE state = {state:d} ORDER BY {order} LIMIT {MOST_FEW})"
+        given = [after.due, after.due, after.id]
+        where, given = ("queue = %s AND ", [selection.queue, *given]) if selection.queue is not None else ("", given)
+        where += "(due > %s OR (due = %s AND id > %s))"
+        rows = store.select(f"SELECT * FROM {source} AS few WHERE {where} ORDER BY due, id LIMIT {limit:d}", given)
+        return [row for row in rows if store.means(row[1])]
+    if selection.queue is None:
+        # Only the index of the waiting ones, which are many, begins with the queue.
         queues = list(find_queues(store))
-    columns, now, rows = COLUMNS if bodies else _LISTED, store.clock.now(), []
     for first in range(0, len(queues), _QUEUES_AT_ONCE):
         parts: list[str] = []
-        given: list[Any] = []
+        given = []
         for queue in queues[first : first + _QUEUES_AT_ONCE]:
             where = f"state = {state:d}"
             mine: list[Any] = []
             if queue is not None:
                 where, mine = f"{where} AND queue = %s", [queue]
-            if selection.is_due is not None and state == State.WAITING:
+            if selection.is_due is not None:
                 where, mine = f"{where} AND due {'<=' if selection.is_due else '>'} %s", [*mine, now]
             # Two seeks: no database of all goes straight to (due, id) > (?, ?).
             for seek, here in (("due = %s AND id > %s", [after.due, after.id]), ("due > %s", [after.due])):

@@ -118,9 +118,10 @@ def test_pages_follow_each_other_without_a_gap_or_a_repeat(settings, operator, m
 
 def test_a_search_that_would_take_long_goes_on_on_the_next_page(operator, monkeypatch):
     monkeypatch.setattr("soc_tasks.backends.embedded_inspection.LOOK_AT", 10)
+    # The newest are looked at first.
+    startTask("behave_slug", url_kwargs={"slug": "needle"}, name="there")
     for number in range(25):
         startTask("behave", name=f"n{number}")
-    startTask("behave_slug", url_kwargs={"slug": "needle"}, name="there")
     page = operator.get(url("tasks"), {"url": "needle"})
     assert names(page) == []
     assert page.context["page"].looked_at == 10
