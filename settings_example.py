@@ -10,6 +10,7 @@ What differs from machine to machine comes from the environment:
     TASKS_LEASE_SECONDS  SOC_TASKS["LEASE_SECONDS"]
     TASKS_SLICE_SECONDS  SOC_TASKS["SLICE_SECONDS"]
     TASKS_RUNSERVER      SOC_TASKS["RUNSERVER"], "1" (default) or "0"
+    TASKS_METRICS_TOKEN  SOC_TASKS["METRICS_TOKEN"], what lets a scraper read the metrics
 """
 
 import os
@@ -170,6 +171,10 @@ SOC_TASKS: dict[str, object] = {
     "DATASTORE_DATABASE": None,
     "DATASTORE_NAMESPACE": None,
     "DATASTORE_CLIENT": None,
+    # Whose sessions may read /_tasks/overview/ and /_tasks/metrics/: "superuser", "staff", a permission, None (nobody);
+    # and the bearer token of a scraper, 16 characters or more, from the environment or a secret store.
+    "METRICS_ACCESS": "staff",
+    "METRICS_TOKEN": os.environ.get("TASKS_METRICS_TOKEN") or None,
     # More packages whose functions may be deferred, beside those of INSTALLED_APPS.
     "DEFERRABLE": (),
 }

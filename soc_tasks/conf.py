@@ -71,6 +71,10 @@ class Settings:
     datastore_project: str | None = None
     datastore_database: str | None = None
     datastore_namespace: str | None = None
+    #: Whose sessions may read overview and metrics: "superuser", "staff", a permission "app.codename"; None: nobody's.
+    metrics_access: str | None = "staff"
+    #: Bearer token that lets a scraper read them; None: there is none.
+    metrics_token: str | None = field(default=None, repr=False)
     #: More packages whose functions may be deferred.
     deferrable: tuple[str, ...] = ()
 
@@ -98,8 +102,11 @@ _PATTERNS = {
     "datastore_client": (re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"), "the dotted path of a callable"),
     "datastore_project": (re.compile(r"[A-Za-z0-9:.-]{1,100}"), "the id of a project"),
     "datastore_database": (re.compile(r"[a-z][a-z0-9-]{2,61}[a-z0-9]"), "the id of a database, or left out"),
+    "metrics_access": (re.compile(r"superuser|staff|\w+\.\w+"), "'superuser', 'staff', a permission, or None"),
     "datastore_namespace": (re.compile(r"[0-9A-Za-z._-]{1,100}"), "1 to 100 of A-Z, a-z, 0-9, '.', '_' and '-'"),
 }
+#: Characters of a token that can hardly be guessed.
+_SHORTEST_TOKEN = 16
 _CLIENT_PARTS = ("DATASTORE_PROJECT", "DATASTORE_DATABASE", "DATASTORE_NAMESPACE")
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -117,6 +124,17 @@ def _is_of(value: Any, kinds: tuple[type, ...]) -> bool:
     return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
+def _find_token_problems(value: Any) -> list[str]:
+    """Return what is wrong with a token, without telling it."""
+    if value is None:
+        return []
+    if not isinstance(value, str) or not (value.isascii() and value.isprintable()) or " " in value:
+        return ["SOC_TASKS['METRICS_TOKEN'] must be a str of ASCII characters without spaces, or None."]
+    if len(value) < _SHORTEST_TOKEN:
+        return [f"SOC_TASKS['METRICS_TOKEN'] must have {_SHORTEST_TOKEN} characters or more: it can be guessed."]
+    return []
+
+
 def find_problems(given: Any) -> list[str]:
     """Return what is wrong with a `SOC_TASKS` value, a sentence each."""
     if not isinstance(given, Mapping):
@@ -128,7 +146,9 @@ def find_problems(given: Any) -> list[str]:
             problems.append(f"SOC_TASKS[{key!r}] is no setting of soc_tasks; it knows {', '.join(sorted(known))}.")
             continue
         name, kinds = key.lower(), _TYPES[known[key]]
-        if not _is_of(value, kinds):
+        if name == "metrics_token":
+            problems.extend(_find_token_problems(value))
+        elif not _is_of(value, kinds):
             problems.append(f"SOC_TASKS[{key!r}] must be of type {known[key]}, not {value!r}.")
         elif name in _CHOICES and value not in _CHOICES[name]:
             problems.append(f"SOC_TASKS[{key!r}] must be one of {', '.join(_CHOICES[name])}, not {value!r}.")

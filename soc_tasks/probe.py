@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 
 from django.core.handlers.wsgi import WSGIHandler
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch
 
@@ -38,6 +40,16 @@ class _ProbeHandler(WSGIHandler):
 
 def send_probe() -> Answer:
     """Return what a task would be answered with; the status is `ARRIVED` where no middleware stops it."""
+    # In a thread of its own, as a worker makes its calls: Django closes a thread's connections with each request, those
+    # in a transaction as well.
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(_send).result()
+
+
+def _send() -> Answer:
     dispatch = InProcessDispatcher(_ProbeHandler())
     task = Task(queue="default", name="probe", path="/soc_tasks/probe/")
-    return dispatch(task, Delivery(queue="default", name="probe"))
+    try:
+        return dispatch(task, Delivery(queue="default", name="probe"))
+    finally:
+        connections.close_all()

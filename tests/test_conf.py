@@ -113,6 +113,8 @@ KEYS = {
     "DATASTORE_PROJECT": {"good": [None, "school", "x.example:school-1"], "bad": [5, "", "a/b", "x" * 101]},
     "DATASTORE_DATABASE": {"good": [None, "tasks-2"], "bad": [5, "", "(default)", "Tasks", "ab", "tasks-"]},
     "DATASTORE_NAMESPACE": {"good": [None, "school", "A.b_c-1"], "bad": [5, "", "a b", "a/b", "x" * 101]},
+    "METRICS_ACCESS": {"good": [None, "superuser", "staff", "app.view_x"], "bad": [5, "", "all", "a.b.c", "staff\n"]},
+    "METRICS_TOKEN": {"good": [None, "x" * 16], "bad": [5, "", "x" * 15, "x " * 16, "x" * 16 + "\n", "\u00e4" * 16]},
     "DEFERRABLE": {"good": [(), [], ("a.b",), ["a", "b"]], "bad": ["a.b", None, {"a"}, (5,), [None]]},
 }
 

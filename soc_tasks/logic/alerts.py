@@ -34,6 +34,7 @@ class Alert:
         queue: the queue that is meant, or None.
         iteration: the id of the iteration that is meant, or None.
         count: how many it is true of, or None.
+        mend: the command that helps, or "".
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Alert:
     queue: str | None = None
     iteration: str | None = None
     count: int | None = None
+    mend: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it ready for JSON."""
@@ -111,6 +113,7 @@ def _find_no_worker(signs: Signs) -> Iterator[Alert]:
         level="error" if due else "warning",
         message=f"{since}. Start one: manage.py tasks run.",
         count=due,
+        mend="manage.py tasks run",
     )
 
 
@@ -124,6 +127,7 @@ def _find_late(signs: Signs) -> Iterator[Alert]:
                 "higher rate in CLOUD_TASKS_QUEUES, or shorter tasks help.",
                 queue=queue.name,
                 count=queue.due,
+                mend="manage.py tasks run",
             )
 
 
@@ -136,6 +140,7 @@ def _find_held(signs: Signs) -> Iterator[Alert]:
             message=f"A task has waited in the outbox for {age}. Hand it on: manage.py tasks relay; and have that run "
             "all the time.",
             count=None if signs.counts is None else signs.counts.outbox,
+            mend="manage.py tasks relay",
         )
 
 
@@ -148,6 +153,7 @@ def _find_letters(signs: Signs) -> Iterator[Alert]:
             message=f"{count:,} {'task' if count == 1 else 'tasks'} failed for good in the last hour: "
             "manage.py tasks failed.",
             count=count,
+            mend="manage.py tasks failed",
         )
 
 
@@ -163,6 +169,7 @@ def _find_stalled(signs: Signs) -> Iterator[Alert]:
             "that is lost is queued anew after 15 minutes.",
             iteration=iteration,
             count=count,
+            mend="manage.py tasks queues",
         )
 
 
@@ -177,6 +184,7 @@ def _find_paused(signs: Signs) -> Iterator[Alert]:
                 message=f"The queue {queue.name} is paused{many}. Let it go on: manage.py tasks resume {queue.name}.",
                 queue=queue.name,
                 count=queue.waiting,
+                mend=f"manage.py tasks resume {queue.name}",
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic import parking
@@ -14,6 +14,9 @@ from soc_tasks.logic.runs import enqueue_slice, forget_plan
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
 from soc_tasks.values import FailedItem
+
+#: Characters of an id.
+ID_LENGTH: Final = 32
 
 
 class Iteration:
@@ -82,9 +85,7 @@ class Iteration:
         """
         record = get_state().get_iteration(id)
         if record is None:
-            raise cls.DoesNotExist(
-                f"There is no iteration {id!r}: its start has not run yet, or it has passed the retention time."
-            )
+            raise cls.DoesNotExist(_explain_missing(id))
         return cls(record, get_state().list_shards(id))
 
     @classmethod
@@ -227,3 +228,12 @@ class Iteration:
 
         state.run(change)
         return self.refresh()
+
+
+def _explain_missing(id: str) -> str:
+    if len(id) < ID_LENGTH:
+        return (
+            f"There is no iteration {id!r}: ids have {ID_LENGTH} digits, and are given whole; "
+            "`manage.py tasks iterations` lists them, and takes their first or last characters itself."
+        )
+    return f"There is no iteration {id!r}: its start has not run yet, or it has passed the retention time."

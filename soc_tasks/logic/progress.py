@@ -22,6 +22,9 @@ ENDED: Final = ("succeeded", "cancelled", "failed")
 class ShardView:
     """One shard of an iteration, as it was when it was read.
 
+    `status` is "running", "parked", "done" or "failed"; one that does not run because its iteration does not is
+    "paused", "cancelled" or "stopped".
+
     `total` and `time_left` are None unless they can be told: that is where the shard is done, or the only one.
     """
 
@@ -136,7 +139,7 @@ def judge_progress(record: IterationRecord, shards: Iterable[ShardRecord]) -> Pr
     left = None if record.total is None else max(0, record.total - done - failed)
     hold = next((shard.hold for shard in shards if works and shard.status == "running" and shard.hold), "")
     views = [
-        _view(shard, rate, record.total if len(shards) == 1 else None)
+        _view(shard, record.status, rate, record.total if len(shards) == 1 else None)
         for shard, rate in zip(shards, rates, strict=True)
     ]
     return Progress(
@@ -186,12 +189,16 @@ def to_seconds(span: timedelta | None) -> float | None:
     return None if span is None else round(span.total_seconds(), 3)
 
 
-def _view(shard: ShardRecord, rate: float, total: int | None) -> ShardView:
+#: What a shard is that would run, if its iteration did.
+_STILL: Final = {"paused": "paused", "cancelled": "cancelled", "failed": "stopped"}
+
+
+def _view(shard: ShardRecord, status: str, rate: float, total: int | None) -> ShardView:
     settled = shard.done + shard.failed
     is_done = shard.status == "done"
     return ShardView(
         index=shard.index,
-        status=shard.status,
+        status=_STILL.get(status, "running") if shard.status == "running" else shard.status,
         done=shard.done,
         failed=shard.failed,
         total=settled if is_done else total,

@@ -12,6 +12,7 @@ from tests.contracts.backend_enqueue import EnqueueContract, LaterContract, Refu
 from tests.contracts.backend_iterations import IterationsContract
 from tests.contracts.backend_steering import SteeringContract
 from tests.contracts.backend_transactions import TransactionsContract
+from tests.contracts.backend_verbs import VerbsContract
 
 
 class BackendContract(
@@ -23,5 +24,6 @@ class BackendContract(
     IterationsContract,
     AccessContract,
     SteeringContract,
+    VerbsContract,
 ):
     """Assertions on `site`."""

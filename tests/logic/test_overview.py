@@ -236,5 +236,7 @@ class TestCosts:
         # Two more queues to count, each up to the cap, in eleven times the rows.
         assert many.steps < 3.5 * few.steps
         assert len(many.statements) == len(few.statements) <= 20
+        # No table is read in whole, and none by an index that holds other states as well.
+        assert not any("SCAN soc_tasks_engine_task USING INDEX sqlite_auto" in line for line in many.explain())
         scans = [line for line in many.explain() if line.startswith("SCAN soc_tasks") and "USING" not in line]
         assert [line for line in scans if "engine_task" in line] == []

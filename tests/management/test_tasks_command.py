@@ -155,7 +155,9 @@ def test_purge_asks(store, monkeypatch):
 def test_another_backend_is_named(settings):
     settings.SOC_TASKS = {"BACKEND": "memory"}
     with pytest.raises(CommandError, match="is 'memory'"):
-        tasks("queues")
+        tasks("run")
+    with pytest.raises(CommandError, match="MemoryBackend cannot pause queues"):
+        tasks("pause", "default")
 
 
 def test_what_is_wrong_with_the_settings_is_told():

@@ -46,6 +46,13 @@ class Change:
         """Return the fields that are written."""
         return list(dict.fromkeys(find_mask(path) for path in self.fields))
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the change ready for JSON."""
+        fields = {
+            path: {"found": _show(found), "wanted": _show(wanted)} for path, (found, wanted) in self.fields.items()
+        }
+        return {"queue": self.queue, "action": "update" if self.exists else "create", "fields": fields}
+
     def describe(self) -> str:
         """Return the change in one line."""
         if not self.exists:
@@ -169,6 +176,10 @@ def _compare(actual: Any, wanted: Any, prefix: str = "") -> Iterator[tuple[str, 
             yield from _compare(there, value, f"{path}.")
         elif _plain(there) != _plain(value):
             yield path, (_plain(there), _plain(value))
+
+
+def _show(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _plain(value: Any) -> Any:

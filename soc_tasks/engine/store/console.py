@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.db.backends.utils import CursorWrapper
 
@@ -15,8 +15,6 @@ from soc_tasks.engine.store.rows import COLUMNS, QUEUES, TASKS, Leased, State, b
 from soc_tasks.engine.verdicts import EXPIRED
 from soc_tasks.values import Task
 
-#: Running tasks that are counted: more than workers of any number have.
-MOST_RUNNING: Final = 1_000_000
 #: Rows that one transaction of a purge takes, so that others get their turn.
 PURGE_BATCH: Final = 1000
 #: How many chosen names one query looks up.
@@ -41,21 +39,17 @@ _NONE: Final[_Counts] = (0, 0, None)
 class ConsoleStore(MinuteStore):
     """The part of a store that people use."""
 
+    #: The table of tasks, where waiting ones are counted.
+    waiting: ClassVar[str] = TASKS
     #: Id of the last row that was looked at for its age.
     _swept = 0
 
     def list_queues(self, most: int | None = None) -> list[QueueRecord]:
         """Return the queues that have tasks or a state, by name."""
         now = self.clock.now()
-        # By its own index, whatever the planner believes of it: an empty one has no figures.
-        running = dict(
-            self.select(
-                f"SELECT queue, count(*) FROM (SELECT queue FROM {TASKS} WHERE {_BY_STATE[0]} ORDER BY owner"
-                f" LIMIT {MOST_RUNNING}) AS running GROUP BY queue"
-            )
-        )
         kept = {name: rest for name, *rest in self.select(f"SELECT name, paused, purged FROM {QUEUES}")}
         with self.cursor() as cursor:
+            running = self._count_running(cursor)
             waiting = self._count_waiting(cursor, [view.name for view in self._views(cursor, None)], now, most)
         suspects = self._count_suspects(now, most)
         paces = self.find_paces()
@@ -86,7 +80,7 @@ class ConsoleStore(MinuteStore):
         found: dict[str, _Counts] = {}
         for first in range(0, len(names), QUEUE_BATCH):
             part = names[first : first + QUEUE_BATCH]
-            sql = " UNION ALL ".join(_count_queue(number, most) for number in range(len(part)))
+            sql = " UNION ALL ".join(_count_queue(self.waiting, number, most) for number in range(len(part)))
             given = [value for name in part for value in (name, now, name, now, name, now, name)]
             for number, due, scheduled, since, asked in self.fetch(cursor, sql, given):
                 # What is to run at once has been due since that was asked for.
@@ -257,9 +251,9 @@ class ConsoleStore(MinuteStore):
         return first, last or first
 
 
-def _count_queue(number: int, most: int | None) -> str:
+def _count_queue(table: str, number: int, most: int | None) -> str:
     """Return the query that counts one queue: steps in the index, and no more rows than asked for."""
-    rows = f"FROM {TASKS} WHERE {_BY_STATE[2]} AND queue = %s AND due"
+    rows = f"FROM {table} WHERE {_BY_STATE[2]} AND queue = %s AND due"
     limit = "" if most is None else f" LIMIT {most:d}"
     return (
         f"SELECT {number:d}, (SELECT count(*) FROM (SELECT 1 AS one {rows} <= %s{limit}) AS due),"

@@ -73,7 +73,11 @@ SELECT found.name, (SELECT min(due) FROM {TASKS} WHERE state = {State.WAITING:d}
   {", ".join(f"kept.{column}" for column in _KEPT)}
 FROM found LEFT JOIN {QUEUES} kept ON kept.name = found.name WHERE found.name IS NOT NULL
 """
-_RUNNING_BY_QUEUE = f"SELECT queue, count(*) FROM {TASKS} WHERE state = {State.RUNNING:d} GROUP BY queue"
+# The limit, more than run anywhere, keeps the inner query apart: else SQLite may read the whole table, queue by queue.
+_RUNNING_BY_QUEUE = (
+    f"SELECT queue, count(*) FROM (SELECT queue FROM {TASKS} WHERE state = {State.RUNNING:d} LIMIT 1000000) AS running"
+    " GROUP BY queue"
+)
 
 
 class SqlStore(Store):
@@ -235,11 +239,14 @@ class SqlStore(Store):
         """
         return names
 
+    def survey(self, cursor: CursorWrapper) -> list[Sequence[Any]]:
+        """Return each queue that has waiting tasks, when the first of them is due, and what is kept of the queue."""
+        return list(self.fetch(cursor, _SURVEY, ()))
+
     def _views(self, cursor: CursorWrapper, queues: Queues) -> list[QueueView]:
-        cursor.execute(_SURVEY)
         return [
             _view(name, due, kept)
-            for name, due, *kept in cursor.fetchall()
+            for name, due, *kept in self.survey(cursor)
             # A queue may have emptied between the two halves of the query, on databases without snapshots.
             if due is not None and self.means(name, queues)
         ]
@@ -258,7 +265,7 @@ class SqlStore(Store):
         """Claim where some queues have limits, and keep what their buckets hold then."""
         options, now = self.options(), self.clock.now()
         locked = self.lock_queues(cursor, [view.name for view in limited])
-        kept = self._read_queues(cursor, locked)
+        kept = self.read_queues(cursor, locked)
         before = {view.name: _view(view.name, view.due, kept.get(view.name, ())) for view in limited}
         # Who claims from a queue at this moment looks after it; what is to run at once is not part of its limits.
         fresh = {
@@ -282,7 +289,7 @@ class SqlStore(Store):
         options, now = self.options(), self.clock.now()
         # Where somebody else has the queue, the next refusal will do.
         locked = self.lock_queues(cursor, sorted(refused))
-        kept = self._read_queues(cursor, locked)
+        kept = self.read_queues(cursor, locked)
         running = self._count_running(cursor)
         for name in locked:
             view = _view(name, now, kept.get(name, ()))
@@ -308,7 +315,8 @@ class SqlStore(Store):
         paces = {view.name: pace_at(view, rates[view.name], now) for view in views}
         return {name: pace for name, pace in paces.items() if pace < rates[name]}
 
-    def _read_queues(self, cursor: CursorWrapper, names: Collection[str]) -> dict[str, Sequence[Any]]:
+    def read_queues(self, cursor: CursorWrapper, names: Collection[str]) -> dict[str, Sequence[Any]]:
+        """Return what is kept of queues, of those that have a row."""
         if not names:
             return {}
         marks = ", ".join(["%s"] * len(names))

@@ -7,6 +7,9 @@ A verb has `help`, `add_arguments(parser)` and `handle(command, options)`; what 
 from __future__ import annotations
 
 import argparse
+import os
+import select
+import sys
 from importlib import import_module
 from typing import Any, Final
 
@@ -30,7 +33,12 @@ VERBS: Final = {
     "iterations": "soc_tasks.management.verbs.iterations",
     "watch": "soc_tasks.management.verbs.watch",
     "relay": "soc_tasks.management.verbs.relay",
+    "doctor": "soc_tasks.management.verbs.doctor",
 }
+
+
+#: Exit status of a command whose reader is gone, as a shell tells it: 128 and SIGPIPE.
+BROKEN: Final = 141
 
 
 class Command(BaseCommand):
@@ -49,6 +57,9 @@ class Command(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the checks and the verb; a worker whose settings are wrong says so by its exit status as well."""
+        if options["verb"] == "doctor":
+            # It runs them itself, and goes on where they find something.
+            options["skip_checks"] = True
         try:
             return super().execute(*args, **options)
         except SystemCheckError as error:
@@ -56,7 +67,20 @@ class Command(BaseCommand):
             raise
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the verb."""
+        """Run the verb; what its reader does not want any more, as of `tasks list | head`, is not printed."""
+        try:
+            self._run_verb(options)
+            self.stdout.flush()
+        except BrokenPipeError:
+            if not _is_broken(self.stdout):
+                raise
+            # Python would tell of it once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(BROKEN)
+
+    def _run_verb(self, options: dict[str, Any]) -> None:
+        from soc_tasks.errors import SocTasksError
+
         try:
             import_module(VERBS[options["verb"]]).handle(self, options)
         except (OperationalError, ProgrammingError) as error:
@@ -64,6 +88,18 @@ class Command(BaseCommand):
                 f"The database could not do that: {error}. If a table is missing, run `manage.py migrate`; if it is "
                 "locked, try again."
             ) from error
+        except SocTasksError as error:
+            raise CommandError(str(error)) from error
+
+
+def _is_broken(stream: Any) -> bool:
+    """Tell whether whoever read this process's output is gone; not so where the output is somebody's buffer."""
+    if getattr(stream, "_out", stream) is not sys.stdout:
+        return False
+    poll = select.poll()
+    # What was written is gone with the error: that nobody reads is asked of the pipe itself.
+    poll.register(sys.stdout, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def _accept_django_options(parser: CommandParser) -> None:

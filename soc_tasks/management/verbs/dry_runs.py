@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Final
 
-import simplejson
 from django.core.management.base import BaseCommand, CommandError
 
 from soc_tasks.errors import SocTasksError
@@ -16,6 +15,7 @@ from soc_tasks.logic import payloads
 from soc_tasks.logic.dry_run_reports import Report
 from soc_tasks.logic.dry_runs import DryRun, DryRunError, Limits
 from soc_tasks.logic.iterations import Iteration
+from soc_tasks.management.verbs.printing import write_json
 
 #: How much is tried unless it is said how much.
 ROWS: Final = 1000
@@ -40,7 +40,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--batches", type=int, help="end after so many batches")
     group.add_argument("--seconds", type=float, help=f"end after so many seconds of work (default: {SECONDS:g})")
     group.add_argument("--all", action="store_true", help="try all rows")
-    group.add_argument("--json", action="store_true", help="print the report as JSON; failed items, too, one a line")
     group.add_argument("--yes", action="store_true", help="do not ask whether the view's other effects are harmless")
 
 
@@ -64,7 +63,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     finally:
         _clear_progress(command)
     if options["json"]:
-        command.stdout.write(simplejson.dumps(report.as_dict(), indent=2))
+        write_json(command, report.as_dict())
     else:
         for line in describe(report):
             command.stdout.write(line)

@@ -8,6 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from soc_tasks.logic.letters import LetterNotFoundError, discard_letters, find_letters, name_work, retry_letter
+from soc_tasks.management.verbs.printing import add_json_option, write_json_lines, write_result
+from soc_tasks.meta import read_meta
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter
 
@@ -23,6 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, default=100, help="the newest so many (default: 100)")
     parser.add_argument("--full", action="store_true", help="show tracebacks as well")
+    add_json_option(parser)
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--retry", action="store_true", help="queue them anew")
     action.add_argument("--discard", action="store_true", help="drop them")
@@ -39,9 +42,13 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     letters = _select(options)
     if options["retry"]:
         for letter in letters:
-            command.stdout.write(f"{letter.id}: {_retry(letter)}")
+            result = _retry(letter)
+            write_result(command, options, f"{letter.id}: {result}", id=letter.id, result=result)
     elif options["discard"]:
-        command.stdout.write(f"{discard_letters(letters)} dead letters discarded")
+        count = discard_letters(letters)
+        write_result(command, options, f"{count} dead letters discarded", discarded=count)
+    elif options["json"]:
+        write_json_lines(command, (_describe(letter, options["full"]) for letter in letters))
     else:
         for letter in letters:
             _print(command, letter, options["full"])
@@ -71,10 +78,27 @@ def _retry(letter: DeadLetter) -> str:
 
 
 def _print(command: BaseCommand, letter: DeadLetter, with_traceback: bool) -> None:
-    created = letter.created.strftime("%Y-%m-%d %H:%M:%S") if letter.created else ""
+    created = letter.created.isoformat(timespec="seconds") if letter.created else ""
     command.stdout.write(
         f"{letter.id}  {created}  {letter.task.queue}  {name_work(letter)}  attempts={letter.attempts}  "
         f"{letter.error_type}: {letter.error}"
     )
     if with_traceback and letter.traceback:
         command.stdout.write(letter.traceback)
+
+
+def _describe(letter: DeadLetter, with_traceback: bool) -> dict[str, Any]:
+    meta = read_meta(letter.task)
+    values = {
+        "id": letter.id,
+        "created": letter.created,
+        "queue": letter.task.queue,
+        "name": letter.task.name,
+        "path": letter.task.path,
+        "work": name_work(letter),
+        "attempts": letter.attempts,
+        "error_type": letter.error_type,
+        "error": letter.error,
+        "iteration": None if meta is None or meta.slice is None else meta.slice.iteration,
+    }
+    return values | ({"traceback": letter.traceback} if with_traceback else {})

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from soc_tasks.management.verbs.embedded import check_queue, open_backend
+from soc_tasks.management.verbs.opening import check_queue, describe_record, open_backend
+from soc_tasks.management.verbs.printing import add_json_option, write_json_lines
 from soc_tasks.management.verbs.tables import write_table
 
 help = "List the tasks that wait or run: running ones first, then by when they are due."
@@ -16,6 +17,7 @@ def add_arguments(parser: CommandParser) -> None:
     """Add queue and limit."""
     parser.add_argument("queue", nargs="?", help="this queue only")
     parser.add_argument("--limit", type=int, default=100, help="most tasks to list (default: %(default)s)")
+    add_json_option(parser)
 
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
@@ -26,6 +28,9 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     if queue is not None:
         check_queue(backend, queue)
     records = backend.list_tasks(queue, limit=limit)
+    if options["json"]:
+        write_json_lines(command, map(describe_record, records))
+        return
     if not records:
         command.stdout.write("No task waits or runs.")
         return
@@ -34,7 +39,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
             record.task.queue,
             record.task.name,
             record.state,
-            record.due.isoformat(sep=" ", timespec="seconds"),
+            record.due.isoformat(timespec="seconds"),
             record.attempts,
             "-" if record.status is None else record.status,
             read_function(record.task.body) or record.task.path,

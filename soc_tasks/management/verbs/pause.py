@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from soc_tasks.management.verbs.embedded import check_queue, open_backend
+from soc_tasks.management.verbs.opening import check_queue, open_backend
+from soc_tasks.management.verbs.printing import add_json_option, write_result
 
 help = "Pause a queue: its tasks are kept, new ones taken, and none is started."
 
@@ -14,6 +15,7 @@ help = "Pause a queue: its tasks are kept, new ones taken, and none is started."
 def add_arguments(parser: CommandParser) -> None:
     """Add the queue."""
     parser.add_argument("queue", help="name of the queue")
+    add_json_option(parser, "print one JSON object")
 
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
@@ -21,4 +23,4 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     backend, queue = open_backend(), options["queue"]
     check_queue(backend, queue)
     backend.pause(queue)
-    command.stdout.write(f"The queue {queue} is paused; what runs already goes on.")
+    write_result(command, options, f"The queue {queue} is paused; what runs already goes on.", queue=queue, paused=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from soc_tasks.management.verbs.printing import add_json_option, write_result
+
 help = "Hand on tasks from the outboxes, queue stuck iterations anew, and forget what is old."
 
 logger = logging.getLogger("soc_tasks")
@@ -23,6 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help="do so again and again, with so many seconds in between, until stopped by SIGTERM or Ctrl-C",
     )
+    add_json_option(parser, "print one JSON object for each round that had something to do")
 
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
@@ -30,25 +33,27 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     from soc_tasks.logic.upkeep import look_after
 
     every = options["every"]
+
+    def show(handed_on: int, stuck: int) -> None:
+        write_result(command, options, _describe(handed_on, stuck), handed_on=handed_on, stuck=stuck)
+        command.stdout.flush()
+
     if every is None:
-        command.stdout.write(_describe(*look_after()))
+        show(*look_after())
         return
     from soc_tasks.engine.loglines import show_log_lines
     from soc_tasks.engine.stopping import stopping
 
-    def tell(line: str) -> None:
-        command.stdout.write(line)
-        command.stdout.flush()
-
     if options["verbosity"] >= 1:
         show_log_lines(logging.DEBUG if options["verbosity"] > 1 else logging.INFO)
     with stopping() as stop:
-        tell(f"soc_tasks relay ready: every={every:g}s")
-        repeat(every, stop.wait, look_after, tell)
+        write_result(command, options, f"soc_tasks relay ready: every={every:g}s", ready=True, every=every)
+        command.stdout.flush()
+        repeat(every, stop.wait, look_after, show)
 
 
 def repeat(
-    every: float, wait: Callable[[float], bool], once: Callable[[], tuple[int, int]], tell: Callable[[str], None]
+    every: float, wait: Callable[[float], bool], once: Callable[[], tuple[int, int]], tell: Callable[[int, int], None]
 ) -> None:
     """Relay again and again; what fails is told once, and tried again.
 
@@ -56,7 +61,7 @@ def repeat(
         every: seconds between two rounds.
         wait: waits for so many seconds; returns whether to end.
         once: does one round, and returns how many tasks were handed on, and how many shards queued anew.
-        tell: called with a line where a round had something to do.
+        tell: called with the same where a round had something to do.
     """
     from django.db import Error, connections
 
@@ -77,7 +82,7 @@ def repeat(
                 logger.info("the relay works again")
             trouble = False
             if any(done):
-                tell(_describe(*done))
+                tell(*done)
         # A connection that is kept may be dead by the next round, and is in somebody's way until then.
         connections.close_all()
         if wait(every):

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from soc_tasks.management.verbs.embedded import check_queue, open_backend
+from soc_tasks.management.verbs.opening import check_queue, open_engine
 
 help = "Run the tasks of the embedded engine, until stopped by SIGTERM or Ctrl-C."
 
@@ -65,7 +65,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     from soc_tasks.errors import ConfigurationError
 
     try:
-        backend = open_backend()
+        backend = open_engine()
         queues = options["queue"]
         for queue in queues or ():
             check_queue(backend, queue)

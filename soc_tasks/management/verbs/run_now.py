@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from soc_tasks.management.verbs.embedded import add_task_arguments, no_such_task, open_backend
+from soc_tasks.management.verbs.opening import add_task_arguments, no_such_task, open_backend
+from soc_tasks.management.verbs.printing import add_json_option, write_result
 
 help = "Make a task due at once, past its schedule, the queue's pause and its rates; a worker must be running."
 
@@ -14,6 +15,7 @@ help = "Make a task due at once, past its schedule, the queue's pause and its ra
 def add_arguments(parser: CommandParser) -> None:
     """Add what names the task."""
     add_task_arguments(parser)
+    add_json_option(parser, "print one JSON object")
 
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
@@ -23,4 +25,4 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         if backend.get_task(queue, name) is None:
             raise no_such_task(queue, name)
         raise CommandError(f"The task {name!r} of queue {queue!r} is running already.")
-    command.stdout.write(f"The task {name} is due now.")
+    write_result(command, options, f"The task {name} is due now.", queue=queue, name=name, due=True)

@@ -7,7 +7,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from soc_tasks.management.verbs.embedded import add_task_arguments, no_such_task, open_backend
+from soc_tasks.management.verbs.opening import (
+    add_task_arguments,
+    describe_record,
+    no_such_task,
+    open_backend,
+)
+from soc_tasks.management.verbs.printing import add_json_option, write_json
 
 help = "Show a task that waits or runs: its attempts, options, headers and the size of its body."
 
@@ -16,6 +22,7 @@ def add_arguments(parser: CommandParser) -> None:
     """Add what names the task."""
     add_task_arguments(parser)
     parser.add_argument("--body", action="store_true", help="print the body, which may hold personal data")
+    add_json_option(parser, "print one JSON object")
 
 
 def handle(command: BaseCommand, options: dict[str, Any]) -> None:
@@ -27,6 +34,16 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     if record is None:
         raise no_such_task(queue, name)
     task = record.task
+    if options["json"]:
+        values = describe_record(record) | {
+            "deadline": task.dispatch_deadline,
+            "retry": None if task.retry is None else task.retry.as_dict(),
+            "start_id": task.start_id,
+            "headers": dict(task.headers),
+            "body_bytes": len(task.body),
+        }
+        write_json(command, values | ({"body": task.body.decode(errors="replace")} if options["body"] else {}))
+        return
     lines: dict[str, Any] = {
         "name": task.name,
         "queue": task.queue,
@@ -34,11 +51,11 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         **({} if record.unknown is None else {"unknown since": _explain(record.unknown)}),
         "path": task.path,
         **({} if (function := read_function(task.body)) is None else {"function": function}),
-        "created": task.created.isoformat(sep=" "),
-        "due": record.due.isoformat(sep=" "),
+        "created": task.created.isoformat(),
+        "due": record.due.isoformat(),
         "attempts": record.attempts,
         "responses": record.responses,
-        "first attempt": "-" if record.first_attempt is None else record.first_attempt.isoformat(sep=" "),
+        "first attempt": "-" if record.first_attempt is None else record.first_attempt.isoformat(),
         "last status": "-" if record.status is None else record.status,
         "crashes": record.crashes,
         "deadline": "-" if task.dispatch_deadline is None else f"{task.dispatch_deadline:g} s",
