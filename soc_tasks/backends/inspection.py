@@ -143,6 +143,10 @@ class Inspector:
         if after:
             raise ValueError("This backend lists the first tasks alone.")
         records = self.backend.list_tasks(wanted.queue or None, limit=LOOK_AT if wanted.searches else limit)
+        if wanted.context:
+            # Lists come without bodies.
+            whole = (self.backend.get_task(record.task.queue, record.task.name) for record in records)
+            records = [record for record in whole if record is not None]
         found = [record for record in records if matches(record, wanted) and self.is_in_state(record, wanted.state)]
         return TaskPage(records=found[:limit], looked_at=len(records))
 
