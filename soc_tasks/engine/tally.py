@@ -35,28 +35,31 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: By minute and queue: succeeded, failed, dead, spent.
-        self._counts: dict[tuple[int, str], list[int]] = {}
-        self._well = True
+        #: By minute and queue: succeeded, failed, dead, seconds spent.
+        self._counts: dict[int, dict[str, list[float]]] = {}
 
     def count(self, verdicts: Sequence[Verdict], now: int) -> None:
         """Count verdicts that were written down `now`; what ran into another attempt, or was not run, is none."""
-        minute, counts = now - now % MINUTE, self._counts
+        minute = now - now % MINUTE
+        # Most verdicts are that a task is done; looking an enumeration's member up in a set would take longest of all.
+        done = Outcome.DONE
         with self._lock:
+            counts = self._counts.get(minute)
+            if counts is None:
+                counts = self._counts[minute] = {}
             for verdict in verdicts:
-                outcome = verdict.outcome
-                if outcome in _UNCOUNTED:
+                outcome, queue = verdict.outcome, verdict.leased.queue
+                if outcome is not done and outcome not in _FAILURES:
                     continue
-                key = (minute, verdict.leased.queue)
-                row = counts.get(key)
+                row = counts.get(queue)
                 if row is None:
-                    row = counts[key] = [0, 0, 0, 0]
-                row[3] += round(verdict.seconds * SECOND)
-                if outcome is Outcome.DONE and not verdict.dead:
+                    row = counts[queue] = [0, 0, 0, 0.0]
+                row[3] += verdict.seconds
+                if outcome is done and not verdict.dead:
                     row[0] += 1
-                    continue
-                row[1] += 1
-                row[2] += outcome is not Outcome.RETRY
+                else:
+                    row[1] += 1
+                    row[2] += outcome is not Outcome.RETRY
 
     def flush(self, keeper: Keeper) -> bool:
         """Hand over what was counted since the last time; return whether there was anything.
@@ -64,29 +67,31 @@ class Tally:
         What cannot be written is kept for the next time, for an hour.
         """
         with self._lock:
-            taken = sorted(self._counts.items())
-            self._counts.clear()
-        if not taken:
+            taken, self._counts = self._counts, {}
+        records = sorted(
+            _make(minute, queue, *row) for minute, counts in taken.items() for queue, row in counts.items()
+        )
+        if not records:
             return False
-        records = [MinuteRecord(*key, *row) for key, row in taken]
         try:
             keeper.add_minutes(records)
         except Error as error:
-            if self._well:
-                logger.warning("the counts of attempts are not written, and kept for later: %s", error)
-            self._well = False
+            # That the database is not to be had is told by those who need it more.
+            logger.debug("the counts of attempts are not written, and kept for later: %s", error)
             self._put_back(records)
-        else:
-            self._well = True
         return True
 
     def _put_back(self, records: Sequence[MinuteRecord]) -> None:
         oldest = records[-1].minute - PATIENCE
         with self._lock:
-            for minute, queue, *counts in records:
+            for minute, queue, *counts, spent in records:
                 if minute >= oldest:
-                    row = self._counts.setdefault((minute, queue), [0, 0, 0, 0])
-                    row[:] = [there + more for there, more in zip(row, counts, strict=True)]
+                    row = self._counts.setdefault(minute, {}).setdefault(queue, [0, 0, 0, 0.0])
+                    row[:] = [there + more for there, more in zip(row, (*counts, spent / SECOND), strict=True)]
 
 
-_UNCOUNTED: Final = frozenset({Outcome.BUSY, Outcome.RETURNED, Outcome.UNKNOWN})
+def _make(minute: int, queue: str, succeeded: float, failed: float, dead: float, seconds: float) -> MinuteRecord:
+    return MinuteRecord(minute, queue, int(succeeded), int(failed), int(dead), round(seconds * SECOND))
+
+
+_FAILURES: Final = (Outcome.RETRY, Outcome.EXHAUSTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -36,6 +37,9 @@ def test_all_works_without_a_database(site, client):
     site.until(lambda: count(client, OUTBOX) == 0)
     assert f"{iteration_id}" in site.manage("iterations")
     site.manage("queues", "--check")
+    told = json.loads(site.manage("watch", "--once", "--json"))
+    assert (told["counts"]["dead_letters"], [each["id"] for each in told["iterations"]]) == (1, [iteration_id])
+    assert " 0 failed," in site.manage("doctor")
     assert "FatalTaskError: refused" in site.manage("failed")
     assert "1 dead letters discarded" in site.manage("failed", "--discard")
     assert "no dead letters" in site.manage("failed")

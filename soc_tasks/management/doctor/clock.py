@@ -20,7 +20,11 @@ _MEND: Final = "Have both machines keep the time by NTP: timedatectl set-ntp tru
 
 def examine() -> Iterator[Finding]:
     """Compare the clocks, where the database has one of its own."""
-    alias = get_settings().database
+    settings = get_settings()
+    if settings.state == "datastore" and settings.backend != "embedded":
+        # Nothing of ours is in a database.
+        return
+    alias = settings.database
     if alias not in connections or connections[alias].vendor == "sqlite":
         yield Finding(FAMILY, OK, "Database and processes share the clock of this machine.")
         return
