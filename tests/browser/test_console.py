@@ -120,12 +120,17 @@ def open_page(live):
 
 def start(page, route, context, **fields):
     """Start a task by its form."""
+    fill(page, route, context, **fields)
+    page.get_by_role("button", name="Start", exact=True).click()
+
+
+def fill(page, route, context, **fields):
+    """Fill in the form of a task."""
     page.goto(CONSOLE + "start/")
     page.get_by_role("row").filter(has_text=route).get_by_role("link").first.click()
     for name, value in fields.items():
         page.fill(f"[name={name}]", str(value))
     page.fill("[name=context]", json.dumps(context))
-    page.get_by_role("button", name="Start", exact=True).click()
 
 
 def shown(page):
@@ -157,8 +162,13 @@ def test_a_person_starts_steers_and_mends(live, open_page):
     page = open_page("admin")
     assert page.request.get(CONSOLE).headers["content-security-policy"] == POLICY
 
-    # The e-mail task: started, watched, paused, resumed, cancelled.
-    start(page, EMAIL, CONTEXT, url_slug="gsoc2009")
+    # The e-mail task: counted, tried dry, started, watched, paused, resumed, cancelled.
+    fill(page, EMAIL, CONTEXT, url_slug="gsoc2009")
+    page.get_by_role("button", name="Count").click()
+    expect(page.get_by_text(f"{STUDENTS:,} entities")).to_be_visible()
+    page.get_by_role("button", name="Try 100 rows dry").click()
+    expect(page.locator("pre[role=status]")).to_contain_text(re.compile(f"100 of {STUDENTS:,}"))
+    page.get_by_role("button", name="Start", exact=True).click()
     state = page.locator(".soc-bar-large .soc-tasks-progress-state")
     expect(state).to_have_text("Running", timeout=LONG)
     look_until(page, lambda: shown(page) > 0)
@@ -176,7 +186,8 @@ def test_a_person_starts_steers_and_mends(live, open_page):
     assert 0 < stood < 1
     page.get_by_role("button", name="Resume", exact=True).click()
     look_until(page, lambda: shown(page) > stood)
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_text("Cancel…").press("Enter")
+    page.get_by_role("button", name="Cancel for good").click()
     expect(state).to_have_text("Cancelled")
     expect(page.locator(".soc-bar-large .soc-tasks-progress-detail")).to_have_text(re.compile(f"of {STUDENTS:,}"))
 

@@ -14,7 +14,7 @@ from soc_tasks.backends import get_backend
 from soc_tasks.conf import get_queues
 from soc_tasks.errors import FatalTaskError, SocTasksError
 from soc_tasks.logic.catalog import TaskPattern, count_entities, find_task_pattern, list_task_patterns
-from soc_tasks.logic.dry_run_calls import try_dry
+from soc_tasks.logic.dry_run_calls import DryRunText, try_dry
 from soc_tasks.logic.tasks import build_task
 from soc_tasks.logic.urls import resolve_target
 from soc_tasks.state import get_state
@@ -108,7 +108,7 @@ def start(console: Console, request: HttpRequest) -> HttpResponse:
                 if handle is not None:
                     return HttpResponseRedirect(_find_next(console, handle))
             elif pattern.can_be_counted:
-                values |= _count(pattern, form) if what == "count" else _try(form, path)
+                values |= _count(pattern, form) if what == "count" else _try(request, pattern, form, path)
     return console.render(request, "start_task", f"Start {pattern.label}", values, tab="start")
 
 
@@ -145,5 +145,13 @@ def _count(pattern: TaskPattern, form: StartForm) -> dict[str, Any]:
     return {"is_counted": True, "number": number}
 
 
-def _try(form: StartForm, path: str) -> dict[str, Any]:
-    return {"dry_run": try_dry(path, form.cleaned_data["context"], form.cleaned_data["queue"])}
+def _try(request: HttpRequest, pattern: TaskPattern, form: StartForm, path: str) -> dict[str, Any]:
+    tried: list[DryRunText] = []
+
+    def work() -> str:
+        tried.append(try_dry(path, form.cleaned_data["context"], form.cleaned_data["queue"]))
+        return "The dry run is below." if tried[0].is_good else "The dry run failed; see below."
+
+    # What the view does beside databases, mail and queues is really done.
+    perform(request, "try task dry", f"{path} ({pattern.view})", work, together=False)
+    return {"dry_run": tried[0]} if tried else {}

@@ -98,6 +98,7 @@ def test_a_dry_run_is_shown_with_its_command(operator, monkeypatch):
     page = send(operator, "/tasks/rows/", "dry_run", context='{"a": 1}').content.decode()
     assert asked == [("/tasks/rows/", {"a": 1}, "default")]
     assert "rows &lt;7&gt;" in page
+    assert [entry.action for entry in list_entries()] == ["try task dry"]
     assert "manage.py tasks iterations" in page
 
 

@@ -32,7 +32,7 @@
 
   // What somebody is about to use must not be taken away from under them.
   const isInUse = () => {
-    if (live.querySelector("input:checked")) return true;
+    if (live.querySelector("input:checked, details[open]")) return true;
     const selection = getSelection();
     return Boolean(selection && !selection.isCollapsed && live.contains(selection.anchorNode));
   };
