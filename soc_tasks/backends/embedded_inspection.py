@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from soc_tasks.backends.inspection import LOOK_AT, Inspector, TaskFilter, TaskPage, matches, matches_texts
 from soc_tasks.conf import get_queues
-from soc_tasks.engine.browsing import Place, Row, Selection, find_queues, list_newest, list_page
+from soc_tasks.engine.browsing import Place, Row, Selection, find_named, find_queues, list_newest, list_page
 from soc_tasks.engine.records import TaskRecord
 from soc_tasks.engine.store.console import make_record
 from soc_tasks.engine.store.sql import SqlStore
@@ -34,6 +34,10 @@ class EmbeddedInspector(Inspector):
         store = self.backend.store
         assert isinstance(store, SqlStore)
         return store
+
+    def list_names(self) -> list[str]:
+        """Return the queues that are configured, or in which tasks wait; nothing is counted for it."""
+        return sorted({*get_queues(), *find_queues(self._store)})
 
     def list_tasks(self, wanted: TaskFilter, *, after: str = "", limit: int = 50) -> TaskPage:
         """Return tasks; for a text so many are looked through, the newest first, that it never takes long."""
@@ -64,13 +68,9 @@ class EmbeddedInspector(Inspector):
         """Return the tasks that have the whole name, which an index finds."""
         if not wanted.name or after:
             return []
-        queues = [wanted.queue] if wanted.queue else sorted({*get_queues(), *find_queues(self._store)})
-        found = [self._store.get_task(queue, wanted.name) for queue in queues]
-        return [
-            record
-            for record in found
-            if record is not None and matches(record, wanted) and self.is_in_state(record, wanted.state)
-        ]
+        queues = [wanted.queue] if wanted.queue else self.list_names()
+        found = map(make_record, find_named(self._store, queues, wanted.name))
+        return [record for record in found if matches(record, wanted) and self.is_in_state(record, wanted.state)]
 
     def _look_at_queue(self, wanted: TaskFilter, after: str) -> Iterator[tuple[Row | None, str]]:
         """Yield the rows of one queue, by when they are due, each with its place; None and "" at the end."""

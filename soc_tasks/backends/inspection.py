@@ -128,6 +128,10 @@ class Inspector:
             for name in sorted({*records, *configured})
         ]
 
+    def list_names(self) -> list[str]:
+        """Return the names of the queues whose tasks can be listed (raises as `list_queues`)."""
+        return [standing.name for standing in self.list_queues()]
+
     def list_tasks(self, wanted: TaskFilter, *, after: str = "", limit: int = 50) -> TaskPage:
         """Return tasks: running ones first, then by when they are due.
 

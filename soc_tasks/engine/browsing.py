@@ -7,6 +7,7 @@ much there is.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from soc_tasks.engine.store.rows import COLUMNS, TASKS, State
@@ -62,6 +63,15 @@ def find_queues(store: SqlStore) -> list[str]:
             return [name for name in found if store.means(name)]
         last = rows[0][0]
         found.append(last)
+
+
+def find_named(store: SqlStore, queues: Sequence[str], name: str) -> list[Row]:
+    """Return the rows of the tasks that have a name, in some queues, with their whole bodies."""
+    if not queues:
+        return []
+    marks = ", ".join(["%s"] * len(queues))
+    sql = f"SELECT {COLUMNS}, state FROM {TASKS} WHERE queue IN ({marks}) AND name = %s AND state <> {State.ENDED:d}"
+    return store.select(sql, (*queues, name))
 
 
 def list_page(

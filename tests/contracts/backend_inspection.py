@@ -66,5 +66,10 @@ class InspectionContract:
     def test_a_place_that_is_none_is_refused(self, site):
         inspector = get_backend().inspect()
         startTask("play")
-        with pytest.raises(ValueError, match=r"page of tasks begins|first tasks alone"):
-            in_thread(lambda: inspector.list_tasks(TaskFilter(queue="default"), after="no place"))
+
+        def refused():
+            with pytest.raises(ValueError, match=r"page of tasks begins|first tasks alone") as caught:
+                inspector.list_tasks(TaskFilter(queue="default"), after="no place")
+            return str(caught.value)
+
+        assert in_thread(refused)

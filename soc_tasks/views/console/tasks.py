@@ -41,7 +41,7 @@ def show_tasks(console: Console, request: HttpRequest) -> HttpResponse:
     page, queues = TaskPage(), []
     if inspector is not None:
         try:
-            queues = [standing.name for standing in inspector.list_queues()]
+            queues = inspector.list_names()
             page = inspector.list_tasks(wanted, after=request.GET.get("after", ""), limit=PAGE_SIZE)
         except (SocTasksError, ValueError) as error:
             problem = str(error)
