@@ -35,11 +35,13 @@ class LetterFilter:
         queue: name of a queue.
         error_type: class of the error.
         text: a part of path, function or error, in whatever case.
+        sees_errors: whether it is looked for in the errors' messages, too, and not in their classes alone.
     """
 
     queue: str = ""
     error_type: str | None = None
     text: str = ""
+    sees_errors: bool = True
 
     @property
     def searches(self) -> bool:
@@ -54,8 +56,8 @@ class LetterFilter:
             return False
         if not self.text:
             return True
-        text, parts = self.text.casefold(), (letter.task.path, name_work(letter), letter.error_type, letter.error)
-        return any(text in part.casefold() for part in parts)
+        parts = (letter.task.path, name_work(letter), letter.error_type, letter.error if self.sees_errors else "")
+        return any(self.text.casefold() in part.casefold() for part in parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

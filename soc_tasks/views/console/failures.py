@@ -24,7 +24,7 @@ from soc_tasks.meta import read_meta
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter
 from soc_tasks.views.console.actions import perform
-from soc_tasks.views.console.pages import read_number
+from soc_tasks.views.console.pages import PAYLOADS, may, read_number
 from soc_tasks.views.console.tasks import show_payload
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def urls(console: Console) -> list[URLPattern]:
 
 def show_failures(console: Console, request: HttpRequest) -> HttpResponse:
     """Show dead letters by class, and a page of those that are looked for."""
-    wanted = _read_filter(request.GET)
+    wanted = _read_filter(request)
     before = read_number(request.GET.get("before"))
     groups, is_whole = get_state().group_dead_letters(most=MOST_GROUPS, cap=CAP)
     page = find_page(wanted, before=before, limit=PAGE_SIZE)
@@ -75,12 +75,15 @@ def show_failures(console: Console, request: HttpRequest) -> HttpResponse:
     return console.render(request, "failures", "Failures", values, tab="failures", live=True, poll=5)
 
 
-def _read_filter(given: Any) -> LetterFilter:
+def _read_filter(request: HttpRequest) -> LetterFilter:
+    given = request.POST if request.method == "POST" else request.GET
     error_type = given.get("error")
     return LetterFilter(
         queue=given.get("queue", "").strip()[:200],
         error_type=None if error_type is None else error_type[:255],
         text=given.get("text", "").strip()[:500],
+        # What can be searched for can be guessed.
+        sees_errors=may(request, PAYLOADS),
     )
 
 
@@ -142,7 +145,7 @@ def act_on_selected(console: Console, request: HttpRequest) -> HttpResponse:
 def act_on_all(console: Console, request: HttpRequest) -> HttpResponse:
     """Ask how many, then retry or discard all that match; what takes too long for one request is asked for again."""
     given = request.POST if request.method == "POST" else request.GET
-    verb, wanted = given.get("verb", ""), _read_filter(given)
+    verb, wanted = given.get("verb", ""), _read_filter(request)
     if verb not in DONE:
         raise Http404
     # Those that come later, or fail again, are not meant.

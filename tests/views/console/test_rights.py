@@ -102,6 +102,12 @@ def test_a_context_cannot_be_searched_without_the_right_to_see_it(viewer, operat
     assert 'name="context"' not in page.content.decode()
 
 
+def test_errors_cannot_be_searched_without_the_right_to_see_them(letter, viewer, operator):
+    assert len(operator.get(url("failures"), {"text": "alert(1)"}).context["rows"]) == 1
+    assert viewer.get(url("failures"), {"text": "alert(1)"}).context["rows"] == []
+    assert len(viewer.get(url("failures"), {"text": "FatalTask"}).context["rows"]) == 1
+
+
 def test_the_index_of_the_admin_links_to_it(viewer):
     assert f'href="{url("changelist")}"' in viewer.get("/admin/").content.decode()
 
