@@ -76,7 +76,7 @@ class DjangoLetters:
                 return found, True
             found.append(self._group(kind, cap))
             last = kind
-        return found, False
+        return found, not rows.filter(error_type__gt=last).exists()
 
     def _group(self, error_type: str, cap: int) -> LetterGroup:
         newest = DeadLetterRow.objects.using(self.alias).filter(error_type=error_type).order_by("-pk")
