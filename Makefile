@@ -20,7 +20,7 @@ ALIKE := $(addprefix logic/test_,arguments.py arguments_arriving.py calls_at_a_g
   decorators.py deferred_bad_input.py signed_access.py token_access.py) backends/test_cloud_batches.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup emulator demo demo-cloud demo-datastore serve test databases check lint format types imports docs matrix cover chaos bench bench-peers clean
+.PHONY: help setup emulator demo demo-cloud demo-datastore serve screenshots test databases check lint format types imports docs matrix cover chaos bench bench-peers clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ demo-datastore: setup ## Add up the cities as entities, without SQL, under kills
 
 serve: setup ## Run the example site with its data, to look at (admin / admin)
 	@$(PY) -m examples.serve $(ARGS)
+
+screenshots: setup ## Take pictures of the console's pages for the documents (wants chromium)
+	@$(PY) -m examples.screenshots
 
 test: setup $(if $(filter 1,$(SOC_TASKS_REQUIRE_ALL)),emulator) ## Run the tests on this interpreter
 	$(PY) -m pytest $(ARGS)
@@ -96,6 +99,7 @@ bench: setup bench-peers ## Measure against peers, side by side
 	@$(PY) -m benchmarks.deferred $(ARGS)
 	@$(PY) -m benchmarks.datastore
 	@$(PY) -m benchmarks.iterations $(ARGS)
+	@$(PY) -m benchmarks.console
 
 bench-peers: .venv-peers/.installed .venv-emulator/.installed .venv-maintenance/.installed ## Install peers into environments of their own (Celery wants redis-server)
 

@@ -32,6 +32,7 @@ ROOT_URLCONF = "urls"
 INSTALLED_APPS = [
     "soc_tasks",
     "soc_tasks.engine",  # the embedded engine's own tables; leave it out on Cloud Tasks
+    "django_htmx",  # keeps the console's pages up to date
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -1,4 +1,4 @@
-"""For a site's own admin: run iterative tasks over what is selected in a changelist.
+"""The console in the admin; and for a site's own admin: run iterative tasks over what is selected in a changelist.
 
     @admin.register(Student)
     class StudentAdmin(admin.ModelAdmin):
@@ -13,8 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django import forms
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 
+from soc_tasks.models import Console
+from soc_tasks.views.console.pages import VIEW, may
+from soc_tasks.views.console.urls import make_urls
 from soc_tasks.views.selections import ask_and_start, find_choices, make_choice, may_run
 
 #: A task view, or the name of its URL pattern.
@@ -83,3 +87,35 @@ class TaskActionsMixin:
         return modeladmin.has_change_permission(request) and any(
             may_run(request, choice) for choice in find_choices(modeladmin.model)
         )
+
+
+@admin.register(Console)
+class ConsoleAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5.2 has no subscript for it
+    """The console: pages of its own, in the place of a changelist.
+
+    It is registered with the default admin site; with another one by `site.register(Console, ConsoleAdmin)`.
+    """
+
+    def get_urls(self) -> list[Any]:
+        """Return the console's pages instead of those of a model."""
+        return [*make_urls(self.admin_site)]
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Show the link to those who may see the console."""
+        return may(request, VIEW)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let those look who may see the console."""
+        return may(request, VIEW)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """There is nothing to add."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """There is nothing to change."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """There is nothing to delete."""
+        return False

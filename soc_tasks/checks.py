@@ -335,6 +335,7 @@ def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[Check
         for label in ("soc_tasks", "soc_tasks_engine")
         if label in apps.app_configs
         for model in apps.get_app_config(label).get_models()
+        if model._meta.managed
     }
     try:
         missing = wanted - set(connections[alias].introspection.table_names())

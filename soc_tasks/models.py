@@ -183,6 +183,7 @@ class DeadLetterRow(KeptTaskRow):
             models.Index(fields=["queue", "-id"], name="soc_tasks_dead_queue"),
             models.Index(fields=["iteration"], name="soc_tasks_dead_iteration"),
             models.Index(fields=["created"], name="soc_tasks_dead_created"),
+            models.Index(fields=["error_type", "-id"], name="soc_tasks_dead_error"),
         )
 
 
@@ -217,3 +218,43 @@ class ReceiptRow(models.Model):
 
     def __str__(self) -> str:
         return self.start_id
+
+
+class Console(models.Model):
+    """No table: what the admin's console is registered under, and what its permissions belong to."""
+
+    class Meta:
+        """Who may look, who may steer, who may start, and who may see what tasks carry."""
+
+        managed = False
+        default_permissions = ()
+        permissions = (
+            ("view_console", "Can see queues, tasks, iterations and failures in the console"),
+            ("operate", "Can pause, resume, purge, run now, delete, retry and discard in the console"),
+            ("start", "Can start tasks in the console"),
+            ("view_payloads", "Can see contexts, headers and tracebacks of tasks in the console"),
+        )
+        verbose_name = "console"
+        verbose_name_plural = "console"
+
+    def __str__(self) -> str:
+        return "console"
+
+
+class AuditRow(models.Model):
+    """What somebody did in the console. Without a foreign key: it outlives the user."""
+
+    created = MomentField()
+    user_id = models.CharField(max_length=255)
+    user = models.CharField(max_length=255)
+    action = models.CharField(max_length=64)
+    target = models.TextField()
+    outcome = models.TextField(blank=True)
+
+    class Meta:
+        """Listed newest first, by key."""
+
+        db_table = "soc_tasks_audit"
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.action} {self.target}"

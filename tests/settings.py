@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "soc_tasks",
     "soc_tasks.engine",
+    "django_htmx",
     "tests.specimen",
     "examples.email_students",
     "examples.gazetteer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from soc_tasks import signals
 from soc_tasks.conf import get_queues
@@ -18,6 +18,9 @@ from soc_tasks.errors import (
 )
 from soc_tasks.state.transactions import find_alias
 from soc_tasks.values import Task
+
+if TYPE_CHECKING:
+    from soc_tasks.backends.inspection import Inspector
 
 #: The largest serialized task that Cloud Tasks accepts (recorded byte-exact from the service); the same everywhere.
 MAX_TASK_BYTES = 1_048_569
@@ -145,6 +148,12 @@ class BaseBackend(ABC):
     def list_minutes(self, since: datetime) -> list[MinuteRecord] | None:
         """Return what came of attempts by minute, from that of `since` on; None: nobody counts."""
         return None
+
+    def inspect(self) -> Inspector:
+        """Return what the console looks into its queues with."""
+        from soc_tasks.backends.inspection import Inspector
+
+        return Inspector(self)
 
     def _cannot(self, what: str) -> NotSupportedError:
         return NotSupportedError(f"{type(self).__name__} cannot {what}.")

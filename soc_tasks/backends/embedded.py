@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from soc_tasks.backends.base import BaseBackend
 from soc_tasks.conf import get_settings
@@ -16,6 +17,9 @@ from soc_tasks.engine.store.enqueue import explain_taken
 from soc_tasks.engine.tally import MINUTE
 from soc_tasks.errors import NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.values import Task
+
+if TYPE_CHECKING:
+    from soc_tasks.backends.inspection import Inspector
 
 
 class EmbeddedBackend(BaseBackend):
@@ -91,7 +95,13 @@ class EmbeddedBackend(BaseBackend):
 
         return outbox.relay(self.accept)
 
-    # What commands and the console ask.
+    def inspect(self) -> Inspector:
+        """Return what looks into the tables for the console."""
+        from soc_tasks.backends.embedded_inspection import EmbeddedInspector
+
+        return EmbeddedInspector(self)
+
+    # What commands ask.
 
     def list_queues(self, most: int | None = None) -> list[QueueRecord]:
         """Return the queues that have tasks or a state, by name."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
@@ -17,6 +17,9 @@ from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.errors import TaskAlreadyExistsError
 from soc_tasks.state import get_state, transactions
 from soc_tasks.values import Task
+
+if TYPE_CHECKING:
+    from soc_tasks.backends.inspection import Inspector
 
 
 class Pending:
@@ -98,6 +101,16 @@ class MemoryBackend(BaseBackend):
         before = len(self.tasks)
         self.tasks = [task for task in self.tasks if task.queue != queue]
         return before - len(self.tasks)
+
+    def inspect(self) -> Inspector:
+        """Return what the console looks into the list with."""
+        from soc_tasks.backends.inspection import Inspector
+
+        return Inspector(
+            self,
+            'SOC_TASKS["BACKEND"] is "memory": what is shown waits in a list of this process until a test runs it, and '
+            "is lost with it.",
+        )
 
     def shares_transaction(self, alias: str) -> bool:
         """Tell that a task commits with any alias: nothing outlives the process here."""

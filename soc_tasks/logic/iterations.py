@@ -89,14 +89,18 @@ class Iteration:
         return cls(record, get_state().list_shards(id))
 
     @classmethod
-    def all(cls, limit: int = 100) -> list[Iteration]:
+    def all(cls, limit: int = 100, *, before: str | None = None) -> list[Iteration]:
         """Return the newest iterations.
 
         Args:
             limit: how many at most.
+            before: only those before the one that has this id; empty where that is gone.
         """
         state = get_state()
-        records = state.list_iterations(limit=limit)
+        last = None if before is None else state.get_iteration(before)
+        if before is not None and last is None:
+            return []
+        records = state.list_iterations(limit=limit, before=last)
         shards: dict[str, list[ShardRecord]] = {record.id: [] for record in records}
         for shard in state.list_shards(*shards):
             shards[shard.iteration].append(shard)

@@ -14,7 +14,7 @@ from soc_tasks.logic.iterations import Iteration
 from soc_tasks.meta import make_start_id, read_meta
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter
-from soc_tasks.values import META_HEADER
+from soc_tasks.values import META_HEADER, Task
 
 #: Letters that are looked through at a time.
 PAGE: Final = 500
@@ -92,15 +92,36 @@ def _retry(letter_id: int) -> str:
     # Deleted first: of two who retry one letter, one finds it gone.
     if not state.delete_dead_letters([letter_id]):
         raise LetterNotFoundError(f"There is no dead letter {letter_id} any more.")
-    now = datetime.now(UTC)
-    headers = dict(letter.task.headers)
-    if meta is not None:
-        # Its attempts, and the time that they may take, count anew.
-        anew = dataclasses.replace(meta, tried=0, since=round(now.timestamp(), 3), unknown_since=None, waits=0)
-        headers[META_HEADER] = anew.to_header()
-    task = dataclasses.replace(letter.task, name=make_start_id(), named=False, headers=headers, created=now, eta=None)
+    task = renew_task(letter.task)
     get_backend().submit([task], state.alias)
     return f"queued in {task.queue} as {task.name}"
+
+
+def renew_task(task: Task, start_id: str | None = None) -> Task:
+    """Return a task as it was when it was queued first, under a new name.
+
+    Args:
+        task: the task.
+        start_id: that of the new one; None: the same, so that receipts still tell a duplicate.
+    """
+    now = datetime.now(UTC)
+    headers, meta = dict(task.headers), read_meta(task)
+    if meta is not None:
+        # Its attempts, and the time that they may take, count anew.
+        since = round(now.timestamp(), 3)
+        anew = dataclasses.replace(
+            meta, start_id=start_id or meta.start_id, tried=0, since=since, unknown_since=None, waits=0
+        )
+        headers[META_HEADER] = anew.to_header()
+    return dataclasses.replace(
+        task,
+        name=make_start_id(),
+        named=False,
+        headers=headers,
+        created=now,
+        eta=None,
+        start_id=start_id or task.start_id,
+    )
 
 
 def _resume(letter: DeadLetter, iteration_id: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from soc_tasks.meta import read_meta
 from soc_tasks.state.figures import BaseFigures
 from soc_tasks.state.ledger import BaseLedger
-from soc_tasks.state.records import DeadLetter, IterationRecord, ShardRecord
+from soc_tasks.state.records import DeadLetter, IterationRecord, LetterGroup, ShardRecord
 from soc_tasks.values import Task
 
 __all__ = ["BaseState", "BusyError", "DeadLetter", "HeldId", "IterationRecord", "ShardBusyError", "ShardRecord"]
@@ -94,9 +94,29 @@ class BaseState(BaseLedger, BaseFigures, ABC):
 
     @abstractmethod
     def list_dead_letters(
-        self, *, queue: str | None = None, limit: int = 100, before: int | None = None
+        self,
+        *,
+        queue: str | None = None,
+        error_type: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
     ) -> list[DeadLetter]:
-        """Return the newest dead letters, or those before one of them."""
+        """Return the newest dead letters, or those before one of them.
+
+        Args:
+            queue, error_type: only those of a queue, or of a class of error; an index serves one of both.
+            limit: how many at most.
+            before: id of a letter.
+        """
+
+    @abstractmethod
+    def group_dead_letters(self, *, most: int, cap: int) -> tuple[list[LetterGroup], bool]:
+        """Return dead letters by their class of error, and whether those are all classes.
+
+        Args:
+            most: how many classes at most.
+            cap: where counting stops: a number above it means "or more".
+        """
 
     @abstractmethod
     def get_dead_letter(self, letter_id: int) -> DeadLetter | None:
@@ -139,8 +159,8 @@ class BaseState(BaseLedger, BaseFigures, ABC):
         """Return one iteration; `lock` holds it until the transaction ends."""
 
     @abstractmethod
-    def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:
-        """Return the newest iterations."""
+    def list_iterations(self, *, limit: int = 100, before: IterationRecord | None = None) -> list[IterationRecord]:
+        """Return the newest iterations, or those before one of them."""
 
     @abstractmethod
     def save_iteration(self, iteration: IterationRecord) -> None:

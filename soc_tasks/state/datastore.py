@@ -132,9 +132,14 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, Datasto
             self._put_iteration(unit, entity, kept=entity["kept"], held=entity.get("held", 0) + 1)
         return None if entity is None else _read_iteration(entity)
 
-    def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:
-        """Return the newest iterations."""
-        return [_read_iteration(entity) for entity in self._query(ITERATION, order=["-created"], limit=limit)]
+    def list_iterations(self, *, limit: int = 100, before: IterationRecord | None = None) -> list[IterationRecord]:
+        """Return the newest iterations, or those before one of them: times have microseconds, and no two are the same.
+
+        Where two are, after all, the second one is left out of the next page.
+        """
+        filters = [] if before is None else [("created", "<", before.created)]
+        found = self._query(ITERATION, *filters, order=["-created"], limit=limit)
+        return [_read_iteration(entity) for entity in found]
 
     def save_iteration(self, iteration: IterationRecord) -> None:
         """Write status, finished and error."""

@@ -18,6 +18,10 @@ class DatastoreFigures(DatastoreBase):
     """Counts entities up to a limit."""
 
     @abstractmethod
+    def _letter_key(self, letter_id: int) -> Any:
+        """Return the key of a dead letter."""
+
+    @abstractmethod
     def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:
         """Return the newest iterations."""
 
@@ -25,9 +29,21 @@ class DatastoreFigures(DatastoreBase):
     def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
         """Return the shards of iterations by index."""
 
-    def count_dead_letters(self, most: int, *, since: datetime | None = None) -> int:
+    def count_dead_letters(
+        self,
+        most: int,
+        *,
+        since: datetime | None = None,
+        queue: str | None = None,
+        error_type: str | None = None,
+        up_to: int | None = None,
+    ) -> int:
         """Return how many dead letters are kept."""
-        filters = [] if since is None else [("expires", ">=", self._retained(since))]
+        filters: list[tuple[str, str, Any]] = [] if since is None else [("expires", ">=", self._retained(since))]
+        wanted = (("queue", queue), ("error_type", error_type))
+        filters += [(name, "=", value) for name, value in wanted if value is not None]
+        if up_to is not None:
+            filters.append(("__key__", ">=", self._letter_key(up_to)))
         return len(self._query(LETTER, *filters, limit=most, keys_only=True))
 
     def count_held(self, most: int) -> tuple[int, datetime | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,9 +25,12 @@ from soc_tasks.state.datastore_records import (
     to_moment,
 )
 from soc_tasks.state.kept_tasks import spell_out
+from soc_tasks.state.records import LetterGroup
 
 #: Ids rise with time and keys fall: the order of keys, which needs no index, is the newest first.
 _LAST_ID: Final = 2**63 - 1
+#: Dead letters that are grouped at most: each one is read for it.
+MOST_GROUPED: Final = 500
 #: Bytes of a payload: all of it is one commit, together with its task.
 MOST_PAYLOAD: Final = 9 * 2**20
 
@@ -59,20 +63,41 @@ class DatastoreLetters(DatastoreBase):
         with self.atomic() as unit:
             if message is not None:
                 self._fail_shard(message, f"{error_type}: {error}")
-            put_bytes(unit, make_entity(self._letter_key(letter_id), values), "body", letter.task.body, insert=True)
+            entity = make_entity(self._letter_key(letter_id), values)
+            entity.exclude_from_indexes = entity.exclude_from_indexes - {"error_type"}
+            put_bytes(unit, entity, "body", letter.task.body, insert=True)
 
     @abstractmethod
     def _fail_shard(self, message: Any, error: str) -> None:
         """Fail the shard that a slice's dead letter is of, and its iteration."""
 
     def list_dead_letters(
-        self, *, queue: str | None = None, limit: int = 100, before: int | None = None
+        self,
+        *,
+        queue: str | None = None,
+        error_type: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
     ) -> list[DeadLetter]:
         """Return the newest dead letters."""
-        filters: list[tuple[str, str, Any]] = [] if queue is None else [("queue", "=", queue)]
+        wanted = {"queue": queue, "error_type": error_type}
+        filters: list[tuple[str, str, Any]] = [
+            (name, "=", value) for name, value in wanted.items() if value is not None
+        ]
         if before is not None:
             filters.append(("__key__", ">", self._letter_key(before)))
         return [self._read_letter(entity) for entity in self._query(LETTER, *filters, limit=limit)]
+
+    def group_dead_letters(self, *, most: int, cap: int) -> tuple[list[LetterGroup], bool]:
+        """Group the newest dead letters: each entity that is read is paid for."""
+        entities = self._query(LETTER, limit=MOST_GROUPED + 1)
+        groups: dict[str, LetterGroup] = {}
+        for entity in entities[:MOST_GROUPED]:
+            kind, moment = entity["error_type"], to_moment(entity["held"])
+            group = groups.get(kind) or LetterGroup(error_type=kind, number=0, error=entity["error"], newest=moment)
+            groups[kind] = dataclasses.replace(group, number=group.number + 1)
+        found = sorted(groups.values(), key=lambda group: group.error_type)
+        return found[:most], len(entities) <= MOST_GROUPED and len(found) <= most
 
     def _read_letter(self, entity: Any) -> DeadLetter:
         return DeadLetter(

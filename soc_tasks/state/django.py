@@ -15,7 +15,7 @@ from typing import Any
 
 import simplejson
 from django.db import OperationalError, connections
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, Q
 
 from soc_tasks.conf import get_settings
 from soc_tasks.engine.clock import from_micros
@@ -33,10 +33,11 @@ from soc_tasks.state.django_figures import (
     read_iteration,
 )
 from soc_tasks.state.django_ledger import DjangoLedger
+from soc_tasks.state.django_letters import DjangoLetters
 from soc_tasks.state.django_outbox import DjangoOutbox
 from soc_tasks.state.kept_tasks import spell_out
 from soc_tasks.state.locks import is_lock_error
-from soc_tasks.state.rows import insert_or_ignore, read_task, write_task
+from soc_tasks.state.rows import insert_or_ignore, write_task
 from soc_tasks.state.shard_rows import IterationTable, ShardTable
 
 logger = logging.getLogger("soc_tasks")
@@ -61,19 +62,7 @@ def _make_row(shard: ShardRecord) -> ShardRow:
     return ShardRow(iteration_id=shard.iteration, index=shard.index, **values)
 
 
-def _read_letter(row: DeadLetterRow) -> DeadLetter:
-    return DeadLetter(
-        id=row.pk,
-        task=read_task(row),
-        attempts=row.attempts,
-        error_type=row.error_type,
-        error=row.error,
-        traceback=row.traceback,
-        created=row.created,
-    )
-
-
-class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, BaseState):
+class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, BaseState):
     """Keeps records in the tables of soc_tasks.models."""
 
     def __init__(self) -> None:
@@ -146,30 +135,6 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, BaseState):
                     ).update(status="failed", error=error, finished=datetime.now(UTC))
             row.save(using=self.alias, force_insert=True)
 
-    def list_dead_letters(
-        self, *, queue: str | None = None, limit: int = 100, before: int | None = None
-    ) -> list[DeadLetter]:
-        """Return the newest dead letters."""
-        rows = DeadLetterRow.objects.using(self.alias).order_by("-pk")
-        if before is not None:
-            rows = rows.filter(pk__lt=before)
-        if queue is not None:
-            rows = rows.filter(queue=queue)
-        return [_read_letter(row) for row in rows[:limit]]
-
-    def get_dead_letter(self, letter_id: int) -> DeadLetter | None:
-        """Return one dead letter."""
-        row = DeadLetterRow.objects.using(self.alias).filter(pk=letter_id).first()
-        return None if row is None else _read_letter(row)
-
-    def delete_dead_letters(self, ids: Sequence[int]) -> int:
-        """Drop dead letters."""
-        return DeadLetterRow.objects.using(self.alias).filter(pk__in=ids).delete()[0]
-
-    def delete_letters_of(self, iteration_id: str) -> None:
-        """Drop the dead letters of an iteration that goes on."""
-        DeadLetterRow.objects.using(self.alias).filter(iteration=iteration_id).delete()
-
     # Payloads
 
     def keep_payload(self, start_id: str, data: bytes, until: datetime) -> None:
@@ -220,9 +185,13 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, BaseState):
         values = self._iterations.find(iteration_id, lock=lock)
         return None if values is None else make_iteration(values)
 
-    def list_iterations(self, *, limit: int = 100) -> list[IterationRecord]:
-        """Return the newest iterations."""
+    def list_iterations(self, *, limit: int = 100, before: IterationRecord | None = None) -> list[IterationRecord]:
+        """Return the newest iterations, or those before one of them."""
         rows = IterationRow.objects.using(self.alias).order_by("-created", "-id")
+        if before is not None:
+            # Those of the same microsecond stand apart: an index is entered at the time alone.
+            same = Q(created=before.created, id__lt=before.id)
+            rows = rows.filter(created__lte=before.created).filter(same | Q(created__lt=before.created))
         return [read_iteration(row) for row in rows[:limit]]
 
     def save_iteration(self, iteration: IterationRecord) -> None:

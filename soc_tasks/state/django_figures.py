@@ -58,11 +58,25 @@ class DjangoFigures:
     def outbox_aliases(self) -> list[str]:
         """Return the aliases that can hold an outbox."""
 
-    def count_dead_letters(self, most: int, *, since: datetime | None = None) -> int:
+    def count_dead_letters(
+        self,
+        most: int,
+        *,
+        since: datetime | None = None,
+        queue: str | None = None,
+        error_type: str | None = None,
+        up_to: int | None = None,
+    ) -> int:
         """Return how many dead letters are kept."""
         rows = DeadLetterRow.objects.using(self.alias).order_by()
         if since is not None:
             rows = rows.filter(created__gte=since)
+        if queue is not None:
+            rows = rows.filter(queue=queue)
+        if error_type is not None:
+            rows = rows.filter(error_type=error_type)
+        if up_to is not None:
+            rows = rows.filter(pk__lte=up_to)
         return rows.values("pk")[:most].count()
 
     def count_held(self, most: int) -> tuple[int, datetime | None]:

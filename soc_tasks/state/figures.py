@@ -12,12 +12,22 @@ class BaseFigures(ABC):
     """Counts, and finds what stands still; all of it only looks."""
 
     @abstractmethod
-    def count_dead_letters(self, most: int, *, since: datetime | None = None) -> int:
+    def count_dead_letters(
+        self,
+        most: int,
+        *,
+        since: datetime | None = None,
+        queue: str | None = None,
+        error_type: str | None = None,
+        up_to: int | None = None,
+    ) -> int:
         """Return how many dead letters are kept.
 
         Args:
             most: up to where they are counted.
             since: only those that were kept at this moment or later.
+            queue, error_type: only those of a queue, or of a class of error.
+            up_to: only those up to this id.
         """
 
     @abstractmethod

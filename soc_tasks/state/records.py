@@ -116,3 +116,20 @@ class DeadLetter:
     traceback: str = ""
     id: int | None = None
     created: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterGroup:
+    """The dead letters of one class of error.
+
+    Args:
+        error_type: the class.
+        number: how many there are; counting stops one above a cap.
+        error: message of the newest.
+        newest: when that died.
+    """
+
+    error_type: str
+    number: int
+    error: str = ""
+    newest: datetime | None = None

@@ -31,12 +31,21 @@ class Check:
         test: callable of the request.
         name: how the rule reads.
         takes_queue: whether the queue may come in, so that code may start such a task.
+        judges_user: whether it may depend on who asks, so that whoever starts such a task by hand must pass it.
     """
 
-    def __init__(self, test: Callable[[HttpRequest], bool], name: str, *, takes_queue: bool = True) -> None:
+    def __init__(
+        self,
+        test: Callable[[HttpRequest], bool],
+        name: str,
+        *,
+        takes_queue: bool = True,
+        judges_user: bool = True,
+    ) -> None:
         self._test = test
         self.name = name
         self.takes_queue = takes_queue
+        self.judges_user = judges_user
 
     def __call__(self, request: HttpRequest) -> bool:
         """Tell whether the request is let in; anything but True is a no, an exception as well."""
@@ -53,6 +62,7 @@ class Check:
             lambda request: self(request) or right(request),
             f"({self.name} | {right.name})",
             takes_queue=self.takes_queue or right.takes_queue,
+            judges_user=self.judges_user or right.judges_user,
         )
 
     def __ror__(self, other: Callable[[HttpRequest], bool]) -> Check:
@@ -66,6 +76,7 @@ class Check:
             lambda request: self(request) and right(request),
             f"({self.name} & {right.name})",
             takes_queue=self.takes_queue and right.takes_queue,
+            judges_user=self.judges_user or right.judges_user,
         )
 
     def __rand__(self, other: Callable[[HttpRequest], bool]) -> Check:
@@ -138,8 +149,8 @@ def _user_check(test: Callable[[Any], bool], name: str) -> Check:
     return Check(judge, name, takes_queue=False)
 
 
-from_queue = Check(_is_from_queue, "from_queue")
-from_cron = Check(_is_from_cron, "from_cron", takes_queue=False)
+from_queue = Check(_is_from_queue, "from_queue", judges_user=False)
+from_cron = Check(_is_from_cron, "from_cron", takes_queue=False, judges_user=False)
 superuser = _user_check(lambda user: user.is_superuser, "superuser")
 staff = _user_check(lambda user: user.is_staff, "staff")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.contracts.backend_access import AccessContract
 from tests.contracts.backend_attempts import AttemptsContract
 from tests.contracts.backend_enqueue import EnqueueContract, LaterContract, RefusalContract
+from tests.contracts.backend_inspection import InspectionContract
 from tests.contracts.backend_iterations import IterationsContract
 from tests.contracts.backend_steering import SteeringContract
 from tests.contracts.backend_transactions import TransactionsContract
@@ -24,6 +25,7 @@ class BackendContract(
     IterationsContract,
     AccessContract,
     SteeringContract,
+    InspectionContract,
     VerbsContract,
 ):
     """Assertions on `site`."""

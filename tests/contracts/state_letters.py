@@ -47,6 +47,28 @@ class LettersContract:
         assert state.delete_dead_letters([letter.id]) == 1
         assert state.list_dead_letters() == []
 
+    def test_dead_letters_are_found_and_grouped_by_their_error(self, state):
+        for kind, queue in (("a.Error", "default"), ("b.Error", "mail"), ("a.Error", "mail"), ("", "mail")):
+            letter = make_letter(task=make_task(queue=queue))
+            letter.error_type, letter.error = kind, f"of {queue}"
+            state.add_dead_letter(letter)
+        ids = [letter.id for letter in state.list_dead_letters()]
+        assert [letter.id for letter in state.list_dead_letters(error_type="a.Error")] == [ids[1], ids[3]]
+        assert [letter.id for letter in state.list_dead_letters(error_type="a.Error", before=ids[1])] == [ids[3]]
+        groups, is_whole = state.group_dead_letters(most=5, cap=10)
+        assert [(group.error_type, group.number, group.error) for group in groups] == [
+            ("", 1, "of mail"),
+            ("a.Error", 2, "of mail"),
+            ("b.Error", 1, "of mail"),
+        ]
+        assert is_whole
+        assert len(state.group_dead_letters(most=2, cap=10)[0]) == 2
+        assert not state.group_dead_letters(most=2, cap=10)[1]
+        assert state.count_dead_letters(10, error_type="a.Error") == 2
+        assert state.count_dead_letters(10, queue="mail") == 3
+        assert state.count_dead_letters(10, up_to=ids[2]) == 2
+        assert state.count_dead_letters(1) == 1
+
     def test_dead_letters_are_listed_newest_first_and_deleted_by_id(self, state):
         for queue in ("default", "mail", "default"):
             state.add_dead_letter(make_letter(task=make_task(queue=queue)))

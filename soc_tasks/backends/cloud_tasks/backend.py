@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.conf import settings as django_settings
 from django.db import connections
@@ -23,6 +23,9 @@ from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.errors import ConfigurationError, EnqueueError, NotSupportedError, TaskAlreadyExistsError
 from soc_tasks.state import get_state, transactions
 from soc_tasks.values import Task
+
+if TYPE_CHECKING:
+    from soc_tasks.backends.inspection import Inspector
 
 logger = logging.getLogger("soc_tasks")
 
@@ -170,6 +173,12 @@ class CloudTasksBackend(BaseBackend):
     def purge(self, queue: str) -> None:
         """Delete the tasks that are in a queue now; nobody counts them."""
         self._steering.purge(queue)
+
+    def inspect(self) -> Inspector:
+        """Return what looks into the queues by the API."""
+        from soc_tasks.backends.cloud_tasks.inspection import CloudInspector
+
+        return CloudInspector(self)
 
 
 def _raise_first(results: Sequence[Exception | None]) -> None:

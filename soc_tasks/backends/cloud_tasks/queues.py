@@ -77,8 +77,17 @@ class QueueService:
         self.parent = parent or location_path()
         self._client = client or make_client()
 
+    @property
+    def client(self) -> Any:
+        """Return the official client."""
+        return self._client
+
     def plan(self) -> list[Change]:
-        """Return what differs, by name.
+        """Return what differs, by name (raises as `compare`)."""
+        return self.compare()[0]
+
+    def compare(self) -> tuple[list[Change], dict[str, Any]]:
+        """Return what differs, by name, and the queues that the service has, by full name.
 
         Raises:
             BackendUnavailableError: the service cannot be asked; the message says why.
@@ -96,7 +105,7 @@ class QueueService:
                 keep_rest(wanted, there)
             if actual is None or fields:
                 changes.append(Change(queue=name, exists=actual is not None, fields=fields, message=wanted))
-        return changes
+        return changes, found
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Create and update queues.

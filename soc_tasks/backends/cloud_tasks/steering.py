@@ -43,7 +43,7 @@ class Steering:
 
     def list_queues(self) -> list[QueueRecord]:
         """Return those of the settings' queues that the service knows."""
-        with _translated("read the queues", "roles/cloudtasks.viewer"):
+        with translated("read the queues", "roles/cloudtasks.viewer"):
             found = {queue.name.rpartition("/")[2]: queue for queue in self._client.list_queues(parent=self._parent)}
         return [
             QueueRecord(
@@ -53,7 +53,7 @@ class Steering:
                 due=None,
                 scheduled=None,
                 running=None,
-                purged=_moment(found[name], "purge_time"),
+                purged=read_moment(found[name], "purge_time"),
             )
             for name in sorted(get_queues())
             if name in found
@@ -63,12 +63,12 @@ class Steering:
         """Return tasks without their bodies: of each queue the first that the service lists, by when they are due."""
         records: list[TaskRecord] = []
         for name in [queue] if queue is not None else sorted(get_queues()):
-            with _translated(f"list the tasks of the queue {name!r}", "roles/cloudtasks.viewer", name):
+            with translated(f"list the tasks of the queue {name!r}", "roles/cloudtasks.viewer", name):
                 request = {"parent": self._queue(name), "page_size": min(limit, _PAGE)}
                 for number, task in enumerate(self._client.list_tasks(request=request)):
                     if number == limit:
                         break
-                    records.append(_read_task(task, name))
+                    records.append(read_task(task, name))
         records.sort(key=lambda record: (record.state != "running", record.due, record.task.name))
         return records[:limit]
 
@@ -83,7 +83,7 @@ class Steering:
             "show the task",
             "roles/cloudtasks.admin",
         )
-        return None if found is None else _read_task(found, queue)
+        return None if found is None else read_task(found, queue)
 
     def run_now(self, queue: str, name: str) -> bool:
         """Have a task called at once."""
@@ -101,7 +101,7 @@ class Steering:
         from google.api_core.exceptions import NotFound
 
         for candidate in dict.fromkeys((name, name[::-1])):
-            with _translated(f"{what} {name!r}", role):
+            with translated(f"{what} {name!r}", role):
                 try:
                     return call(f"{self._queue(queue)}/tasks/{candidate}")
                 except NotFound:
@@ -110,27 +110,27 @@ class Steering:
 
     def pause(self, queue: str) -> None:
         """Pause a queue."""
-        with _translated(f"pause the queue {queue!r}", "roles/cloudtasks.queueAdmin", queue):
+        with translated(f"pause the queue {queue!r}", "roles/cloudtasks.queueAdmin", queue):
             self._client.pause_queue(name=self._queue(queue))
 
     def resume(self, queue: str) -> None:
         """Resume a queue."""
-        with _translated(f"resume the queue {queue!r}", "roles/cloudtasks.queueAdmin", queue):
+        with translated(f"resume the queue {queue!r}", "roles/cloudtasks.queueAdmin", queue):
             self._client.resume_queue(name=self._queue(queue))
 
     def purge(self, queue: str) -> None:
         """Delete the tasks of a queue; the service takes up to a minute for it."""
-        with _translated(f"purge the queue {queue!r}", "roles/cloudtasks.queueAdmin", queue):
+        with translated(f"purge the queue {queue!r}", "roles/cloudtasks.queueAdmin", queue):
             self._client.purge_queue(name=self._queue(queue))
 
 
-def _read_task(task: Any, queue: str) -> TaskRecord:
+def read_task(task: Any, queue: str) -> TaskRecord:
     """Return what the service tells of a task."""
     is_http = "http_request" in task
     request = task.http_request if is_http else task.app_engine_http_request
     parts = urlsplit(request.url if is_http else request.relative_uri)
-    created = _moment(task, "create_time") or datetime.now(UTC)
-    due = _moment(task, "schedule_time")
+    created = read_moment(task, "create_time") or datetime.now(UTC)
+    due = read_moment(task, "schedule_time")
     read = Task(
         queue=queue,
         name=task.name.rpartition("/")[2],
@@ -149,12 +149,12 @@ def _read_task(task: Any, queue: str) -> TaskRecord:
         due=due or created,
         attempts=task.dispatch_count,
         responses=task.response_count,
-        first_attempt=_moment(task.first_attempt, "dispatch_time"),
+        first_attempt=read_moment(task.first_attempt, "dispatch_time"),
         status=None if told is None else int(told[1]),
     )
 
 
-def _moment(message: Any, name: str) -> datetime | None:
+def read_moment(message: Any, name: str) -> datetime | None:
     """Return a moment of a message as a plain datetime in UTC; None: it is not set."""
     if name not in message:
         return None
@@ -162,7 +162,18 @@ def _moment(message: Any, name: str) -> datetime | None:
 
 
 @contextmanager
-def _translated(what: str, role: str, queue: str | None = None) -> Iterator[None]:
+def translated(what: str, role: str, queue: str | None = None) -> Iterator[None]:
+    """Say what an error of the service means to people.
+
+    Args:
+        what: what was tried.
+        role: what it takes.
+        queue: name of the queue that may not be there.
+
+    Raises:
+        QueueNotFoundError: it is not.
+        BackendUnavailableError: the service refused it, or cannot be reached.
+    """
     from google.api_core.exceptions import GoogleAPIError, NotFound
     from google.auth.exceptions import GoogleAuthError
 

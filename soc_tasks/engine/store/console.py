@@ -111,13 +111,13 @@ class ConsoleStore(MinuteStore):
         rows = self.select(" UNION ALL ".join(parts), given * len(parts))
         # A union promises no order.
         rows.sort(key=lambda row: (_ORDER[State(row[-1])], *by_due(Leased._make(row[:-1]))))
-        return [_record(row) for row in rows[:limit]]
+        return [make_record(row) for row in rows[:limit]]
 
     def get_task(self, queue: str, name: str) -> TaskRecord | None:
         """Return one task."""
         sql = f"SELECT {COLUMNS}, state FROM {TASKS} WHERE queue = %s AND name = %s AND {_LIVE}"
         rows = self.select(sql, (queue, name))
-        return _record(rows[0]) if rows else None
+        return make_record(rows[0]) if rows else None
 
     def run_now(self, queue: str, name: str) -> bool:
         """Make a task due at once, past pause and rates."""
@@ -266,7 +266,8 @@ def _moment(micros: int | None) -> Any:
     return None if not micros else from_micros(micros)
 
 
-def _record(row: Sequence[Any]) -> TaskRecord:
+def make_record(row: Sequence[Any]) -> TaskRecord:
+    """Return a row of `COLUMNS`, with the state behind them, as people see it."""
     leased = Leased._make(row[:-1])
     task = leased.to_task()
     state = _NAMES[State(row[-1])]
