@@ -94,6 +94,7 @@ class ShardRow(models.Model):
     drained = models.BooleanField(default=False, db_default=False)
     wants = models.IntegerField(null=True)
     hold = models.TextField(blank=True, default="", db_default="")
+    task = models.CharField(max_length=100, blank=True, default="", db_default="")
     progressed_at = MomentField(null=True)
     error = models.TextField(blank=True)
 

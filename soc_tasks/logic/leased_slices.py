@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 import uuid
@@ -19,6 +20,8 @@ from soc_tasks.logic.slice_runs import Finalize, Process, SliceRun
 from soc_tasks.meta import SliceMessage
 from soc_tasks.state.base import IterationRecord, ShardBusyError, ShardRecord
 from soc_tasks.state.locks import is_lock_error
+
+logger = logging.getLogger("soc_tasks")
 
 T = TypeVar("T")
 
@@ -51,7 +54,8 @@ class LeasedRun(SliceRun):
             if shard is None or iteration is None:
                 return False
             if shard.owner and is_alive(shard.until, self.state.now()):
-                raise ShardBusyError("another delivery has leased the shard")
+                free_in = (shard.until - self.state.now()).total_seconds() if shard.until is not None else None
+                raise ShardBusyError("another delivery has leased the shard", free_in=free_in)
             if not shard.drained and self.parks(shard, iteration):
                 return True
             self.take_lease(shard)
@@ -130,6 +134,18 @@ class LeasedRun(SliceRun):
         """Own the shard until the lease ends."""
         shard.owner = self.owner
         shard.until = self.state.now() + timedelta(seconds=get_settings().lease_seconds)
+
+    def give_back(self) -> None:
+        """Give the lease back after an error that ends the shard."""
+        try:
+            with self.hold_shard() as shard:
+                if shard is not None and self.holds(shard):
+                    shard.owner, shard.until = "", None
+                    self.state.save_shard(shard)
+        except ShardBusyError:
+            logger.warning(
+                "could not give back a shard of iteration %s; its lease ends by itself", self.message.iteration
+            )
 
     def check_place(self, shard: ShardRecord) -> None:
         """Raise LeaseLostError unless the lease still stands."""

@@ -258,7 +258,7 @@ class SliceRun:
     ) -> None:
         """Write the next slice, in the open transaction."""
         shard.step += 1
-        shard.owner, shard.until = "", None
+        shard.owner, shard.until, shard.task = "", None, ""
         enqueue_slice(iteration, shard, countdown=countdown, held=held)
 
     def hold_back(self, hold: Hold) -> bool:
@@ -301,6 +301,9 @@ class SliceRun:
                 self.state.save_shard(shard)
         except ShardBusyError:
             logger.warning("could not note a failure of iteration %s; its lease ends by itself", self.message.iteration)
+
+    def give_back(self) -> None:
+        """Give the shard back after an error that ends it; who holds it for a transaction has done that."""
 
     def was_in_the_way(self, error: Exception) -> bool:
         """Tell whether the slice failed of others, and not of what it does.

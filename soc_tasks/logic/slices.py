@@ -64,6 +64,8 @@ def run_slice(
         raise
     except Exception as error:
         if is_fatal(error):
+            # Its dead letter fails no shard that somebody holds.
+            run.give_back()
             raise
         if run.was_in_the_way(error):
             raise ShardBusyError(describe(error)) from error

@@ -59,6 +59,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="shardrow",
+            name="task",
+            field=models.CharField(blank=True, db_default="", default="", max_length=100),
+        ),
+        migrations.AddField(
+            model_name="shardrow",
             name="expected",
             field=models.BigIntegerField(null=True),
         ),

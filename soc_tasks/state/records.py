@@ -34,6 +34,7 @@ class ShardRecord:
         drained: whether its range is done, and it looks for a part of another one's rest.
         wants: index of the shard whose part, from `start` to `end`, a drained one has asked for.
         hold: why it is held back, or "".
+        task: name of the task of its slice, where that is another than it was made with, or "".
         progressed_at: when the cursor last moved.
         error: the last failure.
     """
@@ -59,6 +60,7 @@ class ShardRecord:
     drained: bool = False
     wants: int | None = None
     hold: str = ""
+    task: str = ""
     progressed_at: datetime | None = None
     error: str = ""
 
