@@ -88,6 +88,7 @@ class ShardRow(models.Model):
     done = models.BigIntegerField()
     failed = models.BigIntegerField(default=0, db_default=0)
     halved = models.IntegerField(null=True)
+    advanced = models.BooleanField(default=False, db_default=False)
     rate = models.FloatField(default=0.0, db_default=0.0)
     batch_size = models.IntegerField(null=True)
     expected = models.BigIntegerField(null=True)

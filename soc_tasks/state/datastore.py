@@ -226,6 +226,7 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, Datasto
             shards = [shard for shard in self._load_shards(unit, iteration_id) if shard.status != "done"]
             for shard in shards:
                 shard.status, shard.attempts, shard.error, shard.task = "running", 0, "", ""
+                shard.advanced = False
                 shard.epoch += 1
                 shard.progressed_at = self.now()
                 self._put_shard(unit, shard)

@@ -298,7 +298,15 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, BaseState):
     def resume_shards(self, iteration_id: str) -> list[ShardRecord]:
         """Set the shards that are not done running again."""
         rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).exclude(status="done")
-        rows.update(status="running", epoch=F("epoch") + 1, attempts=0, error="", task="", progressed_at=self.now())
+        rows.update(
+            status="running",
+            epoch=F("epoch") + 1,
+            attempts=0,
+            error="",
+            task="",
+            advanced=False,
+            progressed_at=self.now(),
+        )
         return [_read_shard(row) for row in rows.order_by("index")]
 
     def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:

@@ -28,6 +28,7 @@ class ShardRecord:
         done: entities done.
         failed: entities given up.
         halved: entities that the batch at the cursor was cut down to, since it failed; None: it did not.
+        advanced: whether the cursor has moved since the slice was handed over.
         rate: entities a second of late.
         batch_size: entities a batch of late, where it steers itself.
         expected: entities that will be done or given up when its range is, as counted when that was made; or None.
@@ -54,6 +55,7 @@ class ShardRecord:
     done: int = 0
     failed: int = 0
     halved: int | None = None
+    advanced: bool = False
     rate: float = 0.0
     batch_size: int | None = None
     expected: int | None = None

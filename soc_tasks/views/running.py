@@ -15,7 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from soc_tasks import logs, signals
 from soc_tasks.logic.current import current_task
 from soc_tasks.logic.slice_runs import EarlySliceError, describe
-from soc_tasks.logic.slices import HandedOverError
+from soc_tasks.logic.slices import HandedOverError, take_up
+from soc_tasks.meta import read_meta
 from soc_tasks.state import get_state, transactions
 from soc_tasks.state.base import BusyError, DeadLetter
 from soc_tasks.state.locks import is_lock_error
@@ -293,7 +294,19 @@ def bury_overdue(request: HttpRequest, info: TaskInfo) -> Outcome:
     """Keep a dead letter for a task whose attempts were used up before this one, and the last of which left none."""
     status = 504 if info.previous_status is None else info.previous_status
     try:
-        get_state().task_exhausted(rebuild_task(request, info), info.retry_count, status, holder_died=False)
+        task = rebuild_task(request, info)
+        meta = read_meta(task)
+        if meta is not None and meta.slice is not None and take_up(meta.slice):
+            logger.warning(
+                "the last of %d attempts of task %s of queue %s did not end by itself; as the slice got on, the next "
+                "one goes on from there",
+                info.retry_count,
+                info.name,
+                info.queue,
+            )
+            _log_finished(request, info, responses.HANDED_OVER, 0.0, None)
+            return responses.HANDED_OVER
+        get_state().task_exhausted(task, info.retry_count, status, holder_died=False)
     except BusyError as busy:
         logger.info("task %s of queue %s may be at work still: %s", info.name, info.queue, busy)
         outcome = queue_when_free(request, info, busy.free_in)

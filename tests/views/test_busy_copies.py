@@ -227,3 +227,33 @@ def test_a_fatal_error_fails_no_shard_that_another_has_by_now(run, copies):
     assert len(copies()) == 1
     assert Iteration.all()[0].status == "running"
     assert get_state().list_dead_letters() == []
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_an_overdue_slice_that_got_on_is_handed_over(run, copies, atomic):
+    """Its processes were killed between two batches, again and again."""
+    seen = []
+
+    def work(request, entities):
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        seen.extend(entities)
+
+    view = iterative_task(Row, batch_size=1, atomic=atomic)(work)
+    with route(view):
+        made = run(view)
+        with pytest.raises(KeyboardInterrupt):
+            call(made)
+        seen.append(None)
+        end_lease()
+        assert call(made, retries=MOST) == 200
+        assert Iteration.all()[0].status == "running"
+        [following] = copies()
+        assert read_meta(following).slice.step == 1
+        # Late.
+        assert call(made, retries=MOST) == 200
+        assert copies() == []
+        # One with which it does not get on any more is given up.
+        ShardRow.objects.update(progressed_at=get_state().now() - timedelta(minutes=1))
+        assert call(following, retries=MOST) == 200
+    assert Iteration.all()[0].status == "failed"
