@@ -96,6 +96,7 @@ class Meta:
         since: seconds since the epoch when it was first due; None: when it was made.
         unknown_since, waits: since when it waits for a release that knows what it calls, in seconds since the epoch,
             and how many copies it was queued as for that (on Cloud Tasks).
+        busy: how many copies it was queued as because others were in its way (on Cloud Tasks).
         result: for the finalize of an iteration.
     """
 
@@ -112,6 +113,7 @@ class Meta:
     since: float | None = None
     unknown_since: float | None = None
     waits: int = 0
+    busy: int = 0
     result: IterationResult | None = None
 
     @property
@@ -145,6 +147,8 @@ class Meta:
             values["since"] = self.since
         if self.unknown_since is not None:
             values["unknown"] = [self.unknown_since, self.waits]
+        if self.busy:
+            values["busy"] = self.busy
         if self.result is not None:
             values["result"] = dataclasses.asdict(self.result)
         text: str = _encoder.encode(values)
@@ -185,6 +189,7 @@ class Meta:
                 since=_read_since(values.get("since")),
                 unknown_since=_read_since(unknown_since),
                 waits=_read_tried(waits),
+                busy=_read_tried(values.get("busy", 0)),
                 result=IterationResult(**values["result"]) if "result" in values else None,
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as error:

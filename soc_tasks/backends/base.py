@@ -121,6 +121,14 @@ class BaseBackend(ABC):
         """Return one task, or None."""
         raise self._cannot("show tasks")
 
+    def has_task(self, task: Task) -> bool:
+        """Tell whether a task is there, waiting or under way.
+
+        Raises:
+            EnqueueError: nobody can tell now.
+        """
+        return self.get_task(task.queue, task.name) is not None
+
     def run_now(self, queue: str, name: str) -> bool:
         """Run a task at once, past pause and rates; False: there is none that waits."""
         raise self._cannot("run a task at once")

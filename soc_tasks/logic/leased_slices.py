@@ -54,7 +54,8 @@ class LeasedRun(SliceRun):
             if shard is None or iteration is None:
                 return False
             if shard.owner and is_alive(shard.until, self.state.now()):
-                raise ShardBusyError("another delivery has leased the shard")
+                free_in = (shard.until - self.state.now()).total_seconds() if shard.until is not None else None
+                raise ShardBusyError("another delivery has leased the shard", free_in=free_in)
             if not shard.drained and self.parks(shard, iteration):
                 return True
             self.take_lease(shard)

@@ -44,6 +44,7 @@ def park(shard: ShardRecord, iteration: IterationRecord) -> bool:
     shard.status, shard.owner, shard.until = "parked", "", None
     # The slice that parks has ended: a copy of it is late.
     shard.step += 1
+    shard.task, shard.advanced = "", False
     state.save_shard(shard)
     now.parked += 1
     state.save_concurrency(now)

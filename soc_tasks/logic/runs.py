@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import FieldError
 
 from soc_tasks.backends import get_backend
-from soc_tasks.errors import ConfigurationError, FatalTaskError
+from soc_tasks.errors import ConfigurationError, FatalTaskError, TaskAlreadyExistsError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.batches import ModelLogic
 from soc_tasks.logic.cuts import count_between
@@ -207,7 +207,6 @@ def enqueue_slice(
     shard: ShardRecord,
     *,
     countdown: float | None = None,
-    again: bool = False,
     held: bool = False,
 ) -> None:
     """Enqueue the slice that the shard stands before.
@@ -216,10 +215,38 @@ def enqueue_slice(
         iteration: what the shard belongs to.
         shard: as it stands.
         countdown: seconds to wait.
-        again: whether its task seems to be lost.
         held: whether a throttle holds it back.
     """
-    _submit([_make_slice(iteration, shard, countdown=countdown, again=again, held=held)])
+    _submit([_make_slice(iteration, shard, countdown=countdown, held=held)])
+
+
+def reissue_slice(iteration: IterationRecord, shard: ShardRecord) -> bool:
+    """Enqueue the slice that the shard stands before anew, if its task is gone; return whether it was.
+
+    Raises:
+        EnqueueError: it could not be queued, or the queue did not tell whether it has the task.
+        ShardBusyError: a delivery has the shard.
+    """
+    backend, state = get_backend(), get_state()
+    task = _make_slice(iteration, shard)
+    if backend.remembers_names:
+        # The name of a task that is gone stays taken: that it is tells nothing.
+        now = dataclasses.replace(task, name=shard.task or task.name)
+        if state.find_held([now], state.alias) or backend.has_task(now):
+            return False
+        task = dataclasses.replace(task, name=f"{task.name}-{int(backend.now().timestamp())}")
+        # Noted first: of two that are here at one time one goes on, and what is queued is what is asked for next.
+        if not state.note_task(_make_message(iteration, shard), task.name, shard.task):
+            return False
+    try:
+        _submit([task])
+    except TaskAlreadyExistsError:
+        return False
+    return True
+
+
+def _make_message(iteration: IterationRecord, shard: ShardRecord) -> SliceMessage:
+    return SliceMessage(iteration=iteration.id, shard=shard.index, step=shard.step, epoch=shard.epoch)
 
 
 def _make_slice(
@@ -227,15 +254,11 @@ def _make_slice(
     shard: ShardRecord,
     *,
     countdown: float | None = None,
-    again: bool = False,
     held: bool = False,
 ) -> Task:
-    message = SliceMessage(iteration=iteration.id, shard=shard.index, step=shard.step, epoch=shard.epoch)
+    message = _make_message(iteration, shard)
     # One name for one slice: while its task waits or runs, there is no second one.
     name = f"{iteration.id}-{shard.index}-{shard.epoch}-{shard.step}"
-    if again and get_backend().remembers_names:
-        # The name of a task that was purged stays taken. The fence drops what comes twice.
-        name += f"-{int(get_backend().now().timestamp())}"
     inherited = Inherited.from_dict(iteration.options["inherited"])
     # For the deadline and the limits of its delivery, and for a dead letter; where the queue says all, it need not.
     told = None if inherited == Inherited(queue=inherited.queue) else inherited

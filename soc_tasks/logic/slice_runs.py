@@ -187,7 +187,7 @@ class SliceRun:
         shard.cursor = step.next_key
         shard.done += len(step.entities)
         shard.context = step.context
-        shard.attempts = 0
+        shard.attempts, shard.advanced = 0, True
         shard.error = shard.hold = ""
         shard.failed += step.failed
         if self.pace is not None and step.entities and shard.halved is None:
@@ -271,9 +271,7 @@ class SliceRun:
         self, shard: ShardRecord, iteration: IterationRecord, countdown: float | None = None, *, held: bool = False
     ) -> None:
         """Write the next slice, in the open transaction."""
-        shard.step += 1
-        shard.owner, shard.until = "", None
-        enqueue_slice(iteration, shard, countdown=countdown, held=held)
+        hand_over(shard, iteration, countdown=countdown, held=held)
 
     def hold_back(self, hold: Hold) -> bool:
         """Let the next slice go on when the throttle may; return whether this delivery has done anything."""
@@ -300,7 +298,7 @@ class SliceRun:
             if shard is None or iteration is None:
                 return False
             shard.error = describe(error)
-            self.hand_over(shard, iteration, countdown=_first_backoff(iteration))
+            self.hand_over(shard, iteration, countdown=first_backoff(iteration))
             self.state.save_shard(shard)
         return True
 
@@ -349,7 +347,17 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:2000]
 
 
-def _first_backoff(iteration: IterationRecord) -> float:
+def hand_over(
+    shard: ShardRecord, iteration: IterationRecord, *, countdown: float | None = None, held: bool = False
+) -> None:
+    """Write the next slice of a shard, which its holder saves, in the open transaction."""
+    shard.step += 1
+    shard.owner, shard.until, shard.task, shard.advanced = "", None, "", False
+    enqueue_slice(iteration, shard, countdown=countdown, held=held)
+
+
+def first_backoff(iteration: IterationRecord) -> float:
+    """Return the seconds before the first retry of an iteration's slices."""
     inherited = Inherited.from_dict(iteration.options["inherited"])
     queue = get_queues().get(inherited.queue)
     base = queue.retry if queue is not None else DEFAULT_RETRY

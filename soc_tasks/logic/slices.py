@@ -17,8 +17,9 @@ from soc_tasks.logic.atomic_slices import AtomicRun
 from soc_tasks.logic.budgets import Budget
 from soc_tasks.logic.leased_slices import LeasedRun
 from soc_tasks.logic.plans import Plan
-from soc_tasks.logic.slice_runs import EarlySliceError, Finalize, Process, describe
+from soc_tasks.logic.slice_runs import EarlySliceError, Finalize, Process, describe, first_backoff, hand_over
 from soc_tasks.meta import SliceMessage
+from soc_tasks.state import get_state
 from soc_tasks.state.base import ShardBusyError
 
 
@@ -64,6 +65,8 @@ def run_slice(
         raise
     except Exception as error:
         if is_fatal(error):
+            # Its dead letter fails no shard that somebody holds.
+            run.give_back()
             raise
         if run.was_in_the_way(error):
             # It was no attempt, and the next one is to come soon, not when the lease has ended.
@@ -73,3 +76,32 @@ def run_slice(
             raise HandedOverError from error
         run.note_failure(error)
         raise
+
+
+def take_up(message: SliceMessage) -> bool:
+    """Hand a slice whose attempts were used up over to the next one, if it got on in them.
+
+    Its processes were killed, and that is no fault of its own: what fails for good comes to a batch with which no
+    attempt gets on.
+
+    Returns:
+        False where it did not get on, or is out of date.
+
+    Raises:
+        ShardBusyError: another delivery has the shard.
+    """
+    state = get_state()
+
+    def take() -> bool:
+        with state.locked_shard(message.iteration, message.shard) as shard:
+            if shard is None or (shard.step, shard.epoch, shard.status) != (message.step, message.epoch, "running"):
+                return False
+            state.check_unheld(shard, message)
+            iteration = state.get_iteration(message.iteration)
+            if not shard.advanced or iteration is None or iteration.status != "running":
+                return False
+            hand_over(shard, iteration, countdown=first_backoff(iteration))
+            state.save_shard(shard)
+        return True
+
+    return state.run(take)

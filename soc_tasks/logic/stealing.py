@@ -133,6 +133,7 @@ def give_away(run: SliceRun, shard: ShardRecord, iteration: IterationRecord) -> 
         if not thief.owner:
             # It need not wait until it would come by itself.
             thief.step += 1
+            thief.task, thief.advanced = "", False
             enqueue_slice(iteration, thief)
         state.save_shard(thief)
     if not asked:

@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import Final
 
 from soc_tasks.backends import get_backend
-from soc_tasks.errors import EnqueueError, TaskAlreadyExistsError
-from soc_tasks.logic.runs import enqueue_slice
+from soc_tasks.errors import BackendUnavailableError, EnqueueError
+from soc_tasks.logic.runs import reissue_slice
 from soc_tasks.state import get_state
+from soc_tasks.state.base import ShardBusyError
 
 logger = logging.getLogger("soc_tasks")
 
@@ -35,9 +36,11 @@ def look_after() -> tuple[int, int]:
 def reissue_stuck() -> int:
     """Enqueue the slices of running shards anew whose task is gone; return how many there were.
 
-    Looked at are those without progress for 15 minutes. Step, epoch and name stay: where the task still waits (for a
-    slow queue, or for its next attempt), its name is taken and nothing is done. A queue that remembers names of tasks
-    that are gone gets a new one. Failed shards wait for `resume`.
+    Looked at are those without progress for 15 minutes. Where the task still waits (for a slow queue, behind a pause or
+    a throttle, for its next attempt) nothing is done: step, epoch and name stay, and its name is taken. A queue that
+    remembers names of tasks that are gone is asked whether it has the task, and gets a new name if not: a copy beside
+    each task that waits would have all its attempts, and there would be one more every 15 minutes. Failed shards wait
+    for `resume`.
     """
     state, count = get_state(), 0
     shards = state.touch_stuck_shards(state.now() - STUCK_AFTER, STUCK_AT_ONCE)
@@ -46,9 +49,15 @@ def reissue_stuck() -> int:
         if iteration is None:
             continue
         try:
-            enqueue_slice(iteration, shard, again=True)
-        except TaskAlreadyExistsError:
+            if not reissue_slice(iteration, shard):
+                continue
+        except ShardBusyError:
+            # It is at work after all.
             continue
+        except BackendUnavailableError:
+            # The others would wait for it in vain, too. They are looked at again as late as this one.
+            logger.exception("the queue does not tell whether it has the tasks of stuck shards, or takes none")
+            break
         except EnqueueError:
             # One that cannot be queued (its queue is gone from the settings) must not hold up the others.
             logger.exception("shard %d of iteration %s is stuck, and cannot be queued anew", shard.index, iteration.id)

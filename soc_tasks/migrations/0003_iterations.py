@@ -59,6 +59,16 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="shardrow",
+            name="advanced",
+            field=models.BooleanField(db_default=False, default=False),
+        ),
+        migrations.AddField(
+            model_name="shardrow",
+            name="task",
+            field=models.CharField(blank=True, db_default="", default="", max_length=100),
+        ),
+        migrations.AddField(
+            model_name="shardrow",
             name="expected",
             field=models.BigIntegerField(null=True),
         ),

@@ -13,7 +13,9 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from soc_tasks.meta import read_meta
+from soc_tasks.conf import get_settings
+from soc_tasks.meta import SliceMessage, read_meta
+from soc_tasks.state.busy import BusyError, ShardBusyError
 from soc_tasks.state.figures import BaseFigures
 from soc_tasks.state.ledger import BaseLedger
 from soc_tasks.state.records import DeadLetter, IterationRecord, LetterGroup, ShardRecord
@@ -28,12 +30,8 @@ T = TypeVar("T")
 HeldId = int | str
 
 
-class BusyError(Exception):
-    """Another delivery is in the way; try again soon. It was no attempt."""
-
-
-class ShardBusyError(BusyError):
-    """The shard is locked by another delivery, or the database undid the slice to let others go on."""
+def _is_at(shard: ShardRecord, message: SliceMessage) -> bool:
+    return (shard.step, shard.epoch, shard.status) == (message.step, message.epoch, "running")
 
 
 def _breathe_never() -> None:
@@ -89,8 +87,16 @@ class BaseState(BaseLedger, BaseFigures, ABC):
         """Note, in the open transaction of `using`, that a task ran; False where it had run before."""
 
     @abstractmethod
-    def add_dead_letter(self, letter: DeadLetter) -> None:
-        """Keep a dead letter; one of a slice fails its shard and iteration in the same transaction."""
+    def add_dead_letter(self, letter: DeadLetter, *, holder_died: bool = False) -> None:
+        """Keep a dead letter; one of a slice fails its shard and iteration in the same transaction.
+
+        Args:
+            letter: what is kept.
+            holder_died: whether a lease that lives is that of the attempt, which is known to be over.
+
+        Raises:
+            ShardBusyError: another delivery holds the shard; nothing is kept.
+        """
 
     @abstractmethod
     def list_dead_letters(
@@ -281,7 +287,48 @@ class BaseState(BaseLedger, BaseFigures, ABC):
             f"{shard.step}:{shard.done}:{shard.cursor}" for shard in shards if shard.index == meta.slice.shard
         )
 
-    def task_exhausted(self, task: Task, attempts: int, status: int) -> None:
+    def note_task(self, message: SliceMessage, name: str, before: str | None = None) -> bool:
+        """Note the name of the task that a slice has now.
+
+        Args:
+            message: the slice.
+            name: what its task is called.
+            before: the name that must be noted until now; None: whichever is.
+
+        Returns:
+            False where the shard has got on, or another name was noted.
+
+        Raises:
+            ShardBusyError: another delivery holds the shard.
+        """
+
+        def note() -> bool:
+            with self.locked_shard(message.iteration, message.shard) as shard:
+                if shard is None or not _is_at(shard, message) or before not in (None, shard.task):
+                    return False
+                shard.task = name
+                self.save_shard(shard)
+            return True
+
+        return self.run(note)
+
+    def check_unheld(self, shard: ShardRecord | None, message: SliceMessage) -> None:
+        """Raise ShardBusyError where a delivery of a slice holds its shard by a lease that lives."""
+        if shard is not None and shard.until is not None and shard.owner and _is_at(shard, message):
+            seconds = (shard.until - self.now()).total_seconds()
+            if seconds > 0:
+                raise ShardBusyError("another delivery has leased the shard", free_in=seconds)
+
+    def _check_idle(self, message: SliceMessage) -> None:
+        """Raise ShardBusyError where a delivery of a slice seems to be at work on it: atomic ones have no lease."""
+        with self.locked_shard(message.iteration, message.shard) as shard:
+            self.check_unheld(shard, message)
+            if shard is not None and shard.progressed_at is not None and _is_at(shard, message):
+                idle = (self.now() - shard.progressed_at).total_seconds()
+                if idle < (lease := get_settings().lease_seconds):
+                    raise ShardBusyError("the shard got on a moment ago", free_in=lease - idle)
+
+    def task_exhausted(self, task: Task, attempts: int, status: int, *, holder_died: bool = True) -> None:
         """Keep a dead letter for a task that a queue gave up, unless it is a slice that others have left behind.
 
         Args:
@@ -289,6 +336,10 @@ class BaseState(BaseLedger, BaseFigures, ABC):
             attempts: attempts that were answered, or ran out of time.
             status: HTTP status of the last one; 504: it ran out of time; 0: its process died; -1: it waited too long;
                 -2: no worker knew what it calls, for a day.
+            holder_died: whether all deliveries of it are known to be over.
+
+        Raises:
+            ShardBusyError: it is a slice, and another delivery of it may be at work; nothing is kept.
         """
         kind, error = {
             -2: (
@@ -305,7 +356,11 @@ class BaseState(BaseLedger, BaseFigures, ABC):
                 "task %s of queue %s was given up, and is not needed any more: %s", task.name, task.queue, kind
             )
             return
-        self.add_dead_letter(DeadLetter(task=task, attempts=attempts, error_type=kind, error=error))
+        meta = read_meta(task)
+        if not holder_died and meta is not None and meta.slice is not None:
+            self._check_idle(meta.slice)
+        letter = DeadLetter(task=task, attempts=attempts, error_type=kind, error=error)
+        self.add_dead_letter(letter, holder_died=holder_died)
 
     def task_refused(self, task: Task, error: Exception) -> None:
         """Keep a dead letter for a task that committed, and that its queue does not take.
@@ -313,6 +368,9 @@ class BaseState(BaseLedger, BaseFigures, ABC):
         Args:
             task: the task.
             error: why not.
+
+        Raises:
+            ShardBusyError: it is a slice, and another delivery of it is at work; nothing is kept.
         """
         self.add_dead_letter(DeadLetter(task=task, attempts=0, error_type=type(error).__name__, error=str(error)))
 

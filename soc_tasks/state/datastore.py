@@ -230,19 +230,22 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, Datasto
         with self.atomic() as unit:
             shards = [shard for shard in self._load_shards(unit, iteration_id) if shard.status != "done"]
             for shard in shards:
-                shard.status, shard.attempts, shard.error = "running", 0, ""
+                shard.status, shard.attempts, shard.error, shard.task = "running", 0, "", ""
+                shard.advanced = False
                 shard.epoch += 1
                 shard.progressed_at = self.now()
                 self._put_shard(unit, shard)
         return shards
 
-    def _fail_shard(self, message: Any, error: str) -> None:
+    def _fail_shard(self, message: Any, error: str, holder_died: bool) -> None:
         """Fail the shard that a slice's dead letter is of, and its iteration."""
         with self.atomic() as unit:
             entity = unit.get(self._shard_key(message.iteration, message.shard))
             shard = None if entity is None else read_shard(entity)
             if shard is None or (shard.step, shard.epoch, shard.status) != (message.step, message.epoch, "running"):
                 return
+            if not holder_died:
+                self.check_unheld(shard, message)
             shard.status, shard.owner, shard.until, shard.error = "failed", "", None, error
             self._put_shard(unit, shard)
 

@@ -41,12 +41,12 @@ class DatastoreLetters(DatastoreBase):
     def _letter_key(self, letter_id: int) -> Any:
         return self.client.key(LETTER, _LAST_ID - letter_id)
 
-    def add_dead_letter(self, letter: DeadLetter) -> None:
+    def add_dead_letter(self, letter: DeadLetter, *, holder_died: bool = False) -> None:
         """Keep a dead letter, and fail the shard of a slice with it."""
         letter_id = make_id()
-        self.run(lambda: self._add_letter(letter, letter_id))
+        self.run(lambda: self._add_letter(letter, letter_id, holder_died))
 
-    def _add_letter(self, letter: DeadLetter, letter_id: int) -> None:
+    def _add_letter(self, letter: DeadLetter, letter_id: int, holder_died: bool) -> None:
         meta = read_meta(letter.task)
         message = meta.slice if meta is not None else None
         error_type, error = letter.error_type[:255], spell_out(letter.error)[:MOST_WORDS]
@@ -62,13 +62,13 @@ class DatastoreLetters(DatastoreBase):
         }
         with self.atomic() as unit:
             if message is not None:
-                self._fail_shard(message, f"{error_type}: {error}")
+                self._fail_shard(message, f"{error_type}: {error}", holder_died)
             entity = make_entity(self._letter_key(letter_id), values)
             entity.exclude_from_indexes = entity.exclude_from_indexes - {"error_type"}
             put_bytes(unit, entity, "body", letter.task.body, insert=True)
 
     @abstractmethod
-    def _fail_shard(self, message: Any, error: str) -> None:
+    def _fail_shard(self, message: Any, error: str, holder_died: bool) -> None:
         """Fail the shard that a slice's dead letter is of, and its iteration."""
 
     def list_dead_letters(

@@ -106,7 +106,7 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, Base
 
     # Dead letters
 
-    def add_dead_letter(self, letter: DeadLetter) -> None:
+    def add_dead_letter(self, letter: DeadLetter, *, holder_died: bool = False) -> None:
         """Keep a dead letter, and fail the shard of a slice with it."""
         meta = read_meta(letter.task)
         message = meta.slice if meta is not None else None
@@ -121,6 +121,9 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, Base
         row.created = datetime.now(UTC)
         with self.atomic():
             if message is not None:
+                if not holder_died:
+                    with self.locked_shard(message.iteration, message.shard, wait=True) as shard:
+                        self.check_unheld(shard, message)
                 shards = ShardRow.objects.using(self.alias).filter(
                     iteration_id=message.iteration,
                     index=message.shard,
@@ -264,7 +267,15 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, Base
     def resume_shards(self, iteration_id: str) -> list[ShardRecord]:
         """Set the shards that are not done running again."""
         rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).exclude(status="done")
-        rows.update(status="running", epoch=F("epoch") + 1, attempts=0, error="", progressed_at=self.now())
+        rows.update(
+            status="running",
+            epoch=F("epoch") + 1,
+            attempts=0,
+            error="",
+            task="",
+            advanced=False,
+            progressed_at=self.now(),
+        )
         return [_read_shard(row) for row in rows.order_by("index")]
 
     def touch_stuck_shards(self, before: datetime, limit: int) -> list[ShardRecord]:

@@ -28,12 +28,14 @@ class ShardRecord:
         done: entities done.
         failed: entities given up.
         halved: entities that the batch at the cursor was cut down to, since it failed; None: it did not.
+        advanced: whether the cursor has moved since the slice was handed over.
         rate: entities a second of late.
         batch_size: entities a batch of late, where it steers itself.
         expected: entities that will be done or given up when its range is, as counted when that was made; or None.
         drained: whether its range is done, and it looks for a part of another one's rest.
         wants: index of the shard whose part, from `start` to `end`, a drained one has asked for.
         hold: why it is held back, or "".
+        task: name of the task of its slice, where that is another than it was made with, or "".
         progressed_at: when the cursor last moved.
         error: the last failure.
     """
@@ -53,12 +55,14 @@ class ShardRecord:
     done: int = 0
     failed: int = 0
     halved: int | None = None
+    advanced: bool = False
     rate: float = 0.0
     batch_size: int | None = None
     expected: int | None = None
     drained: bool = False
     wants: int | None = None
     hold: str = ""
+    task: str = ""
     progressed_at: datetime | None = None
     error: str = ""
 

@@ -144,8 +144,8 @@ def _read_delivery(request: HttpRequest, prefix: str, queue: str) -> Delivery:
         eta=_read_moment(told("TaskETA")),
         previous_status=_read_status(told("TaskPreviousResponse")),
         is_last_attempt=is_exhausted(retry_count + 1, _find_first_attempt(meta, retry_count), clock.now(), options),
-        # The service is sent one attempt more than asked for, and this is it. Where a duration limits the task as well,
-        # it stops when both are passed: more attempts than `most` may be in order.
+        # The service is asked for more attempts (SPARE_ATTEMPTS), and this is one. Where a duration limits the task as
+        # well, it stops when both are passed: more attempts than `most` may be in order.
         is_overdue=0 < most <= retry_count and not options.max_retry_duration,
         takes_countdown=False,
         deadline=time.monotonic() + (min(seconds, LONGEST_HTTP_DEADLINE) if prefix == "X-CloudTasks-" else seconds),

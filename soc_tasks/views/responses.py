@@ -15,6 +15,7 @@ no status for "failed for good"). 503 and 429 would slow the whole queue down, s
 | a batch failed after others; a copy was queued        | retry     | 200    |
 | others hold the shard or the receipt (or a deadlock)  | busy      | 500    |
 | a deferred function is not known here               | unknown   | 500    |
+| the same, and a copy was queued (on Cloud Tasks)      | busy      | 200    |
 | an atomic task that ran before                        | duplicate | 200    |
 | a slice that was run before, or of an ended iteration | stale     | 200    |
 | started by a session or by cron                       | started   | 202    |
@@ -67,6 +68,7 @@ RETRY: Final = Outcome("retry", 500)
 RETRY_QUIETLY: Final = Outcome("retry", 408)
 HANDED_OVER: Final = Outcome("retry", 200)
 BUSY: Final = Outcome("busy", 500, "busy")
+PUT_OFF: Final = Outcome("busy", 200)
 UNKNOWN: Final = Outcome("unknown", 500, "unknown")
 DUPLICATE: Final = Outcome("duplicate", 200)
 STALE: Final = Outcome("stale", 200)

@@ -15,7 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from soc_tasks import logs, signals
 from soc_tasks.logic.current import current_task
 from soc_tasks.logic.slice_runs import EarlySliceError, describe
-from soc_tasks.logic.slices import HandedOverError
+from soc_tasks.logic.slices import HandedOverError, take_up
+from soc_tasks.meta import read_meta
 from soc_tasks.state import get_state, transactions
 from soc_tasks.state.base import BusyError, DeadLetter
 from soc_tasks.state.locks import is_lock_error
@@ -23,7 +24,7 @@ from soc_tasks.state.transactions import find_alias
 from soc_tasks.values import COUNTDOWN_HEADER, Delivery, TaskInfo
 from soc_tasks.views import responses
 from soc_tasks.views.intake import rebuild_task
-from soc_tasks.views.repeating import queue_again, queue_for_release
+from soc_tasks.views.repeating import queue_again, queue_for_release, queue_when_free
 from soc_tasks.views.responses import Outcome
 
 logger = logging.getLogger("soc_tasks")
@@ -158,6 +159,8 @@ def run(
         delivery.failures.append(error.__cause__ if isinstance(error, HandedOverError) and error.__cause__ else error)
     if countdown is not None and outcome is responses.RETRY and delivery is not None and not delivery.takes_countdown:
         outcome, countdown = queue_again(request, info, countdown), None
+    if outcome is responses.BUSY and delivery is not None and not delivery.takes_countdown:
+        outcome = queue_when_free(request, info, getattr(error, "free_in", None))
     seconds = time.perf_counter() - started
     signals.task_finished.send_robust(
         sender=view, task=info, outcome=outcome.name, status=outcome.status, seconds=seconds, error=error
@@ -271,6 +274,9 @@ def bury(request: HttpRequest, info: TaskInfo | None, error: Exception, *, name:
             traceback="".join(traceback.format_exception(error)),
         )
         get_state().add_dead_letter(letter)
+    except BusyError as busy:
+        logger.info("the task of %s failed, but another delivery has its shard: %s", request.path, busy)
+        return responses.BUSY
     except Exception:
         logger.exception("could not keep a dead letter for %s; the task will be tried again", request.path)
         return responses.RETRY
@@ -288,7 +294,24 @@ def bury_overdue(request: HttpRequest, info: TaskInfo) -> Outcome:
     """Keep a dead letter for a task whose attempts were used up before this one, and the last of which left none."""
     status = 504 if info.previous_status is None else info.previous_status
     try:
-        get_state().task_exhausted(rebuild_task(request, info), info.retry_count, status)
+        task = rebuild_task(request, info)
+        meta = read_meta(task)
+        if meta is not None and meta.slice is not None and take_up(meta.slice):
+            logger.warning(
+                "the last of %d attempts of task %s of queue %s did not end by itself; as the slice got on, the next "
+                "one goes on from there",
+                info.retry_count,
+                info.name,
+                info.queue,
+            )
+            _log_finished(request, info, responses.HANDED_OVER, 0.0, None)
+            return responses.HANDED_OVER
+        get_state().task_exhausted(task, info.retry_count, status, holder_died=False)
+    except BusyError as busy:
+        logger.info("task %s of queue %s may be at work still: %s", info.name, info.queue, busy)
+        outcome = queue_when_free(request, info, busy.free_in)
+        _log_finished(request, info, outcome, 0.0, busy)
+        return outcome
     except Exception:
         logger.exception("could not keep a dead letter for %s; the task will be tried again", request.path)
         return responses.RETRY

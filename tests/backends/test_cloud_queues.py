@@ -45,7 +45,7 @@ def run(*options):
 def test_a_plan_says_what_is_missing_and_does_nothing(fake):
     assert run("--plan").splitlines() == [
         "create default with rate_limits.max_dispatches_per_second = 1.0, rate_limits.max_concurrent_dispatches = 10,"
-        " retry_config.max_attempts = 4",
+        " retry_config.max_attempts = 6",
         "create mail with app_engine_routing_override.service = mailer, retry_config.min_backoff = 2.5,"
         " stackdriver_logging_config.sampling_ratio = 0.1",
         "create plain",
@@ -58,7 +58,7 @@ def test_apply_creates_and_then_nothing_differs(fake):
         run("--check")
     run("--apply")
     assert set(fake.queues) == {f"{PARENT}/queues/{name}" for name in ("default", "mail", "plain")}
-    assert fake.queues[f"{PARENT}/queues/default"].retry_config.max_attempts == 4
+    assert fake.queues[f"{PARENT}/queues/default"].retry_config.max_attempts == 6
     for option in ("--check", "--plan", "--apply"):
         assert run(option) == "The queues are as CLOUD_TASKS_QUEUES says.\n"
     assert fake.masks == []

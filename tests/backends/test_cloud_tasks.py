@@ -67,8 +67,8 @@ def test_an_app_engine_task(backend, fake):
     assert task.schedule_time.ToDatetime(UTC) == eta
     assert task.dispatch_deadline.ToNanoseconds() == 90_500_000_000
     retry = task.retry_config
-    # One attempt more than asked for: by that an attempt without an end is seen.
-    assert (retry.max_attempts, retry.max_doublings) == (4, 2)
+    # Three attempts more than asked for: by those an attempt without an end is seen, also where one of them has none.
+    assert (retry.max_attempts, retry.max_doublings) == (6, 2)
     times = (retry.min_backoff, retry.max_backoff, retry.max_retry_duration)
     assert [time.ToNanoseconds() / 1e9 for time in times] == [0.5, 10, 60]
 

@@ -13,6 +13,7 @@ from soc_tasks.errors import NotSupportedError
 from soc_tasks.logic.overview import read_overview
 from tests.backends.sites.base import in_thread
 from tests.contracts import backend_site
+from tests.engine.tasks import make_task
 
 
 class SteeringContract:
@@ -41,6 +42,15 @@ class SteeringContract:
         [listed] = in_thread(backend.list_tasks)
         assert in_thread(lambda: backend.delete_task("default", listed.task.name))
         assert in_thread(backend.list_tasks) == []
+
+    def test_whether_a_task_is_there_is_told_of_named_ones_and_others(self, site):
+        backend = get_backend()
+        made = make_task("chosen", named=True), make_task("0" * 32)
+        backend.submit(made)
+        assert [in_thread(lambda task=task: backend.has_task(task)) for task in made] == [True, True]
+        assert not in_thread(lambda: backend.has_task(make_task("nobody")))
+        in_thread(lambda: backend.purge("default"))
+        assert [in_thread(lambda task=task: backend.has_task(task)) for task in made] == [False, False]
 
     def test_delete(self, site):
         backend = get_backend()

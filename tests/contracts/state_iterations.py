@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from soc_tasks import Iteration
 from soc_tasks.state.base import IterationRecord, ShardRecord
-from tests.contracts.state_records import OTHER, RUN, undone
+from tests.contracts.state_records import OTHER, RUN, make_message, undone
 
 
 class IterationsContract:
@@ -103,6 +103,20 @@ class IterationsContract:
             [resumed] = state.resume_shards(run)
         assert (resumed.index, resumed.epoch, resumed.step, resumed.status) == (1, 2, 2, "running")
         assert state.list_shards(run)[1].epoch == 2
+
+    def test_the_name_of_a_slices_task_is_noted_once(self, state, run):
+        message = make_message()
+        assert state.note_task(message, "a")
+        assert not state.note_task(message, "b", "")
+        assert state.note_task(message, "b", "a")
+        assert state.list_shards(run)[1].task == "b"
+        for other in ({"step": 1}, {"epoch": 0}, {"shard": 7}):
+            assert not state.note_task(make_message(**other), "c")
+        assert state.list_shards(run)[1].task == "b"
+        with state.atomic():
+            state.lock_shards(run)
+            state.resume_shards(run)
+        assert state.list_shards(run)[1].task == ""
 
     def test_dropped_shards_are_gone(self, state, run):
         with state.atomic():

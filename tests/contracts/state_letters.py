@@ -9,8 +9,10 @@ import pytest
 from django.utils import timezone
 
 from soc_tasks import RetryOptions, startTask
+from soc_tasks.conf import get_settings
 from soc_tasks.logic.letters import LetterNotFoundError, discard_letters, find_letters, retry_letter
 from soc_tasks.meta import read_meta
+from soc_tasks.state.base import ShardBusyError
 from soc_tasks.testing import TaskFailedBehaviour
 from soc_tasks.values import META_HEADER
 from tests import site
@@ -106,6 +108,47 @@ class LettersContract:
         assert state.get_iteration(run).status == "running"
         assert {shard.status for shard in state.list_shards(run)} == {"running"}
         assert len(state.list_dead_letters()) == 1
+
+    @pytest.mark.parametrize("add", ["letter", "exhausted"])
+    def test_a_letter_fails_no_shard_that_another_delivery_holds(self, state, run, add):
+        def fail():
+            if add == "letter":
+                state.add_dead_letter(make_letter(make_message()))
+            else:
+                state.task_exhausted(make_task(make_message()), 5, 500, holder_died=False)
+
+        with state.locked_shard(run, 1) as shard:
+            shard.owner, shard.until = "other", state.now() + timedelta(seconds=20)
+            shard.progressed_at = state.now() - timedelta(hours=1)
+            state.save_shard(shard)
+        with pytest.raises(ShardBusyError) as busy:
+            fail()
+        assert 15 < busy.value.free_in <= 20
+        assert state.list_dead_letters() == []
+        assert (state.list_shards(run)[1].status, state.list_shards(run)[1].owner) == ("running", "other")
+        assert state.get_iteration(run).status == "running"
+        with state.locked_shard(run, 1) as shard:
+            shard.until = state.now()
+            state.save_shard(shard)
+        fail()
+        assert [shard.status for shard in state.list_shards(run)] == ["running", "failed"]
+        assert len(state.list_dead_letters()) == 1
+
+    def test_the_lease_of_a_delivery_that_is_over_is_no_hindrance(self, state, run):
+        with state.locked_shard(run, 1) as shard:
+            shard.owner, shard.until = "dead", state.now() + timedelta(seconds=20)
+            state.save_shard(shard)
+        state.task_exhausted(make_task(make_message()), 5, 0)
+        assert state.list_shards(run)[1].status == "failed"
+
+    def test_a_shard_that_got_on_a_moment_ago_is_not_given_up(self, state, run):
+        with state.locked_shard(run, 1) as shard:
+            shard.progressed_at = state.now()
+            state.save_shard(shard)
+        with pytest.raises(ShardBusyError) as busy:
+            state.task_exhausted(make_task(make_message()), 5, 500, holder_died=False)
+        assert 0 < busy.value.free_in <= get_settings().lease_seconds
+        assert state.list_shards(run)[1].status == "running"
 
     def test_letter_and_failed_shard_commit_together(self, state, run):
         with undone(state.atomic()):

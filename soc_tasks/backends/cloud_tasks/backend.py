@@ -17,7 +17,7 @@ from soc_tasks.backends.base import BaseBackend
 from soc_tasks.backends.cloud_tasks.errors import ServiceError, translate
 from soc_tasks.backends.cloud_tasks.service import EMULATOR_VARIABLE, get_service
 from soc_tasks.backends.cloud_tasks.steering import Steering
-from soc_tasks.backends.cloud_tasks.wire import write_request
+from soc_tasks.backends.cloud_tasks.wire import wire_name, write_request
 from soc_tasks.conf import get_queues, get_settings
 from soc_tasks.engine.records import QueueRecord, TaskRecord
 from soc_tasks.errors import ConfigurationError, EnqueueError, NotSupportedError, TaskAlreadyExistsError
@@ -151,6 +151,10 @@ class CloudTasksBackend(BaseBackend):
     def get_task(self, queue: str, name: str) -> TaskRecord | None:
         """Return one task, or None."""
         return self._steering.get_task(queue, name)
+
+    def has_task(self, task: Task) -> bool:
+        """Tell whether the service has a task."""
+        return self._steering.has_task(task.queue, wire_name(task))
 
     def run_now(self, queue: str, name: str) -> bool:
         """Run a task at once, past pause and rates; False: there is none."""

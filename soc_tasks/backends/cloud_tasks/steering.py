@@ -85,6 +85,17 @@ class Steering:
         )
         return None if found is None else read_task(found, queue)
 
+    def has_task(self, queue: str, name: str) -> bool:
+        """Tell whether there is a task of this very id; its body is not read, which would take a greater role."""
+        from google.api_core.exceptions import NotFound
+
+        with translated(f"look for the task {name!r}", "roles/cloudtasks.viewer"):
+            try:
+                self._client.get_task(name=f"{self._queue(queue)}/tasks/{name}")
+            except NotFound:
+                return False
+        return True
+
     def run_now(self, queue: str, name: str) -> bool:
         """Have a task called at once."""
         return self._tell(queue, name, self._client.run_task, "run the task", "roles/cloudtasks.taskRunner")

@@ -137,12 +137,15 @@ def find_audience(settings: Settings) -> str:
 
 #: google.cloud.tasks_v2.HttpMethod.POST
 _POST: Final = 1
+#: Attempts that the service is asked for beyond those of the task. They run nothing but what keeps the dead letter: the
+#: first does, unless its process is killed as well, and after the last one the service drops the task without a word.
+SPARE_ATTEMPTS: Final = 3
 
 
 def write_retry(message: Any, retry: RetryOptions) -> None:
-    """Write retry options; the service gets one attempt more, by which an attempt without an end is seen."""
+    """Write retry options; the service gets some attempts more, by which an attempt without an end is seen."""
     if retry.max_attempts is not None:
-        message.max_attempts = retry.max_attempts + 1 if retry.max_attempts > 0 else retry.max_attempts
+        message.max_attempts = retry.max_attempts + (SPARE_ATTEMPTS if retry.max_attempts > 0 else 0)
     if retry.max_doublings is not None:
         message.max_doublings = retry.max_doublings
     for name in ("max_retry_duration", "min_backoff", "max_backoff"):
