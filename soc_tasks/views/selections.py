@@ -63,7 +63,7 @@ class ContextField(forms.CharField):
         try:
             context = payloads.loads(text or "{}")
         except PayloadError as error:
-            raise forms.ValidationError(f"This is no JSON: {error}") from error
+            raise forms.ValidationError(str(error)) from error
         if not isinstance(context, dict):
             raise forms.ValidationError('The context is an object, such as {"subject": "Hello"}.')
         return context

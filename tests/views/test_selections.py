@@ -253,7 +253,7 @@ def test_a_form_of_its_own_makes_the_context(browser, entries, task_queues):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"run__context": "{"}, "This is no JSON"),
+        ({"run__context": "{"}, "This is no typed JSON"),
         ({"run__context": "[1]"}, "The context is an object"),
         ({"run__shards": "0"}, "greater than or equal to 1"),
         ({"run__task": "99"}, "not one of the available choices"),

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db import Error
 from django.http import HttpRequest
 
@@ -19,6 +20,15 @@ logger = logging.getLogger("soc_tasks")
 
 #: What an action can be refused for; anything else is a fault, and noted as such.
 REFUSALS = (SocTasksError, FatalTaskError, LookupError, ValueError, TypeError, Error)
+
+
+def refuse(request: HttpRequest, action: str) -> PermissionDenied:
+    """Return the error for what a user may not do; what would have changed something is noted in the audit log."""
+    if request.method == "POST":
+        user: Any = request.user
+        begin_entry(str(user.pk), user.get_username(), action, request.path, "refused: no permission")
+        logger.warning("%s by %s was refused: no permission for %s", action, user.get_username(), request.path)
+    return PermissionDenied()
 
 
 def perform(request: HttpRequest, action: str, target: str, work: Callable[[], str], *, together: bool = True) -> bool:

@@ -90,7 +90,7 @@ def _make_tiles(console: Console, overview: Overview) -> list[dict[str, Any]]:
         _tile(console, counts, "Waiting", "waiting", "tasks"),
         {"label": "Oldest waits for", "age": max((overview.time - min(oldest, default=overview.time)), timedelta())},
         _tile(console, counts, "Failures", "dead_letters", "failures"),
-        _tile(console, counts, "Failed this hour", "recent_dead_letters", "failures"),
+        _tile(console, counts, "Given up this hour", "recent_dead_letters", "failures"),
     ]
     if not oldest:
         tiles[3]["age"] = None
@@ -110,7 +110,7 @@ def draw_charts(minutes: Sequence[MinuteFigures]) -> list[Chart]:
     """Return the charts of the last hour: attempts that succeeded, and those that failed."""
     return [
         _draw("Succeeded", minutes, [minute.succeeded for minute in minutes]),
-        _draw("Failed", minutes, [minute.failed for minute in minutes]),
+        _draw("Failed attempts", minutes, [minute.failed for minute in minutes]),
     ]
 
 

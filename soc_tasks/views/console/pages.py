@@ -7,7 +7,6 @@ from functools import wraps
 from typing import Any, Final
 
 from django.apps import apps
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -17,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from soc_tasks.backends import get_backend
 from soc_tasks.backends.inspection import Inspector
 from soc_tasks.errors import SocTasksError
+from soc_tasks.views.console.actions import refuse
 from soc_tasks.views.decorators import EveryAlias
 
 #: The permissions of the console, by what they let people do.
@@ -76,7 +76,7 @@ class Console:
         @wraps(view)
         def bound(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if not may(request, VIEW) or not may(request, needs):
-                raise PermissionDenied
+                raise refuse(request, view.__name__.replace("_", " "))
             return view(self, request, *args, **kwargs)
 
         return bound

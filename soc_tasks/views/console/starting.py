@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
 from django.utils.http import urlencode
@@ -20,12 +19,22 @@ from soc_tasks.logic.urls import resolve_target
 from soc_tasks.state import get_state
 from soc_tasks.state.audit import audit_alias
 from soc_tasks.values import TaskHandle, TaskRequest
-from soc_tasks.views.console.actions import perform
+from soc_tasks.views.console.actions import perform, refuse
 from soc_tasks.views.console.pages import START
 from soc_tasks.views.selections import ContextField
 
 if TYPE_CHECKING:
     from soc_tasks.views.console.pages import Console
+
+
+#: What the converters of URLs take, for people.
+_KINDS: Final = {
+    "int": "a whole number",
+    "slug": "letters, digits, hyphens and underscores",
+    "str": "a text without slashes",
+    "path": "a text",
+    "uuid": "a UUID",
+}
 
 
 def urls(console: Console) -> list[URLPattern]:
@@ -78,7 +87,7 @@ class StartForm(forms.Form):
         queues.initial = "default"
         self._arguments = list(pattern.arguments)
         for name, kind in pattern.arguments.items():
-            self.fields[f"url_{name}"] = forms.CharField(label=name, help_text=f"In the URL: {kind}.")
+            self.fields[f"url_{name}"] = forms.CharField(label=name, help_text=f"In the URL: {_KINDS.get(kind, kind)}.")
         self.order_fields([*(f"url_{name}" for name in self._arguments), "context", "queue", "countdown"])
 
     @property
@@ -93,14 +102,16 @@ def start(console: Console, request: HttpRequest) -> HttpResponse:
     if pattern is None:
         raise Http404("There is no such task.")
     if not may_start(request, pattern):
-        raise PermissionDenied
+        raise refuse(request, f"start {pattern.label}")
     form = StartForm(pattern, request.POST if request.method == "POST" else None)
     values: dict[str, Any] = {"pattern": pattern, "form": form, "cancel": console.url("start")}
     if request.method == "POST" and form.is_valid():
         try:
             path = resolve_target(pattern.url, None, form.url_kwargs).path
-        except ValueError as error:
-            form.add_error(None, str(error))
+        except ValueError:
+            # What is wrong with a URL that somebody wrote: here the pattern is right, and a value is not.
+            wanted = ", ".join(f"{name}: {_KINDS.get(kind, kind)}" for name, kind in pattern.arguments.items())
+            form.add_error(None, f"These values do not fit into {pattern.route} ({wanted}).")
         else:
             what = request.POST.get("what", "")
             if what == "start":
@@ -150,7 +161,7 @@ def _try(request: HttpRequest, pattern: TaskPattern, form: StartForm, path: str)
 
     def work() -> str:
         tried.append(try_dry(path, form.cleaned_data["context"], form.cleaned_data["queue"]))
-        return "The dry run is below." if tried[0].is_good else "The dry run failed; see below."
+        return "The dry run went through." if tried[0].is_good else "The dry run failed."
 
     # What the view does beside databases, mail and queues is really done.
     perform(request, "try task dry", f"{path} ({pattern.view})", work, together=False)

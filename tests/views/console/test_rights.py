@@ -51,7 +51,8 @@ def test_who_only_looks_is_refused_each_action(letter, viewer):
     for address, data in actions(letter):
         assert viewer.post(address, data).status_code == 403
     assert get_state().get_dead_letter(letter.id) is not None
-    assert list_entries() == []
+    noted = [(entry.user, entry.target, entry.outcome) for entry in reversed(list_entries())]
+    assert noted == [("viewer", address, "refused: no permission") for address, _ in actions(letter)]
     for page in PAGES:
         assert viewer.get(url(page)).status_code == 200
     for form in (url("queue_purge", "default"), url("failures_all") + "?verb=retry", url("start")):

@@ -63,9 +63,9 @@ def test_an_iteration_leads_to_its_page_and_says_so_until_it_has_begun(operator,
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        ({"context": "{"}, "This is no JSON"),
+        ({"context": "{"}, "This is no typed JSON"),
         ({"context": "[1]"}, "The context is an object"),
-        ({"url_slug": "no slug"}, "nor matched by a URL pattern"),
+        ({"url_slug": "no slug"}, "do not fit into"),
         ({"queue": "nowhere"}, "Select a valid choice"),
         ({"countdown": "-1"}, "greater than or equal to 0"),
         ({"countdown": "1e9"}, "from 0 to 30 days"),
