@@ -9,8 +9,9 @@ import io
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from django.conf import settings as django_settings
@@ -22,6 +23,9 @@ from soc_tasks.engine.answers import OVERLOADED, make_answer
 from soc_tasks.values import COUNTDOWN_HEADER, DELIVERY_KEY, OUTCOME_HEADER, Answer, Delivery, Task
 
 logger = logging.getLogger("soc_tasks.engine")
+
+#: Characters of an exception that are kept until the next attempt.
+LONGEST_ERROR: Final = 1000
 
 Handler = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
@@ -48,6 +52,12 @@ def _environ_key(header: str) -> str:
 def _decode(path: str) -> str:
     """Return a quoted path as WSGI wants it: its bytes as latin-1 text (PEP 3333)."""
     return unquote_to_bytes(path).decode("latin-1") if "%" in path or not path.isascii() else path
+
+
+def _describe(error: BaseException) -> str:
+    """Return an exception as every database can keep it."""
+    text = f"{type(error).__name__}: {error}"[:LONGEST_ERROR]
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def _close(response: Any, task: Task) -> None:
@@ -126,7 +136,7 @@ class InProcessDispatcher:
         except Exception as error:
             logger.exception("the site broke on task %s of queue %s", task.name, task.queue)
             delivery.failures.append(error)
-            return Answer(status=500)
+            return Answer(status=500, note=_describe(error))
         finally:
             set_script_prefix(prefix)
         status, headers = seen
@@ -141,7 +151,9 @@ class InProcessDispatcher:
         if unknown and outcome is None:
             # Not a view's own 404: another worker, of a newer release, may have a view there.
             outcome = "unknown"
-        return make_answer(status, outcome, countdown, retry_after)
+        answer = make_answer(status, outcome, countdown, retry_after)
+        # For whoever looks at a task that is tried again.
+        return replace(answer, note=_describe(delivery.failures[-1])) if delivery.failures else answer
 
     def _environ(self, task: Task, delivery: Delivery) -> dict[str, Any]:
         path, _, query = task.path.partition("?")

@@ -22,6 +22,7 @@ class TaskRecord:
         responses: those that were answered.
         first_attempt: when the first one began, or None.
         status: HTTP status of the last answer; 504 where there was none in time; None before the first.
+        error: the last exception of an attempt that the site ran in process; "" where there was none.
         crashes: how often in a row a process died while it ran nothing but this task.
         unknown: since when no worker that took it knew it, or None.
     """
@@ -33,6 +34,7 @@ class TaskRecord:
     responses: int = 0
     first_attempt: datetime | None = None
     status: int | None = None
+    error: str = ""
     crashes: int = 0
     unknown: datetime | None = None
 

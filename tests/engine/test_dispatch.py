@@ -156,7 +156,9 @@ def test_what_is_streamed_runs_to_its_end():
 def test_an_exception_that_leaves_the_site_is_a_500(caplog):
     task = make_task()
     delivery = Delivery(queue="default", name=task.name)
-    assert InProcessDispatcher(leave_site)(task, delivery) == Answer(status=500)
+    assert InProcessDispatcher(leave_site)(task, delivery) == Answer(
+        status=500, note="OSError: the middleware is broken"
+    )
     assert isinstance(delivery.failures[0], OSError)
     assert task.name in caplog.text
 

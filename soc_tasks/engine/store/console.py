@@ -279,6 +279,8 @@ def make_record(row: Sequence[Any]) -> TaskRecord:
         responses=leased.responses,
         first_attempt=_moment(leased.first_attempt),
         status=leased.status,
+        # What came by the server of Cloud Tasks has its attempts there.
+        error="" if task.target else leased.note,
         crashes=leased.crashes,
         unknown=_moment(leased.unknown),
     )

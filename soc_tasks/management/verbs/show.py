@@ -36,6 +36,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
     task = record.task
     if options["json"]:
         values = describe_record(record) | {
+            "error": record.error,
             "deadline": task.dispatch_deadline,
             "retry": None if task.retry is None else task.retry.as_dict(),
             "start_id": task.start_id,
@@ -57,6 +58,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
         "responses": record.responses,
         "first attempt": "-" if record.first_attempt is None else record.first_attempt.isoformat(),
         "last status": "-" if record.status is None else record.status,
+        **({"last error": record.error} if record.error else {}),
         "crashes": record.crashes,
         "deadline": "-" if task.dispatch_deadline is None else f"{task.dispatch_deadline:g} s",
         "retry": "as the queue" if task.retry is None else task.retry.as_dict(),
