@@ -33,7 +33,8 @@ def clear(rows=0):
             for app in APPS:
                 # Children come after their parents.
                 for model in reversed(list(apps.get_app_config(app).get_models())):
-                    cursor.execute(f"DELETE FROM {model._meta.db_table}")
+                    if model._meta.managed:
+                        cursor.execute(f"DELETE FROM {model._meta.db_table}")
     Row.objects.bulk_create((Row() for _ in range(rows)), batch_size=500)
 
 
