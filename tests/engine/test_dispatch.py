@@ -10,6 +10,7 @@ from django.test import override_settings
 from django.urls import get_script_prefix, path, reverse, set_script_prefix
 from django.utils.translation import override
 
+from soc_tasks import task as decorate
 from soc_tasks.engine.dispatch import InProcessDispatcher, dispatch_host
 from soc_tasks.values import COUNTDOWN_HEADER, DELIVERY_KEY, OUTCOME_HEADER, Answer, Delivery
 from tests.engine.tasks import make_task
@@ -37,6 +38,11 @@ def lose(request):
     return HttpResponse(status=500, headers={OUTCOME_HEADER: "unknown"})
 
 
+@decorate
+def fail(request):
+    raise ValueError("no such student \x00\ud800" + "!" * 5000)
+
+
 def stream(request):
     return StreamingHttpResponse(streamed.append(part) or b"" for part in range(3))
 
@@ -49,6 +55,7 @@ urlpatterns = [
     path("look/<str:what>", look, name="look"),
     path("say", say),
     path("stream", stream),
+    path("fail", fail),
     path("lost", lose),
 ]
 
@@ -146,6 +153,14 @@ class OtherLanguages:
 
 def test_outcome_and_countdown_come_by_header():
     assert call(make_task("/say"))[0] == Answer(status=500, outcome="busy", countdown=2.5)
+
+
+def test_what_a_view_raised_is_noted_as_every_database_can_keep_it():
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = call(make_task("/fail", body=b"a=1", headers=form))[0]
+    assert answer.status == 500
+    assert answer.note.startswith(r"ValueError: no such student \x00\ud800!!!")
+    assert len(answer.note) < 1100
 
 
 def test_what_is_streamed_runs_to_its_end():

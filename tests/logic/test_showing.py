@@ -48,6 +48,7 @@ def test_a_long_value_is_cut():
     assert text.endswith("… (10,000 characters)")
 
 
+@pytest.mark.django_db
 def test_a_line_of_curl_can_be_pasted_and_gives_nothing_away():
     task = made({"note": "it's", "password": "p1"}, headers={"X-Api-Token": "t1", "X-Note": "a b"})
     line = write_curl(task, "https://example.org")

@@ -53,6 +53,8 @@ def read_all():
     found = {}
     for alias in connections:
         for model in apps.get_models(include_auto_created=True):
+            if not model._meta.managed:
+                continue
             with connections[alias].cursor() as cursor:
                 cursor.execute(f"SELECT * FROM {connection.ops.quote_name(model._meta.db_table)}")
                 found[alias, model._meta.db_table] = sorted(map(repr, cursor.fetchall()))
