@@ -12,8 +12,9 @@ from django.utils.translation import override
 
 from soc_tasks import task as decorate
 from soc_tasks.engine.dispatch import InProcessDispatcher, dispatch_host
-from soc_tasks.values import COUNTDOWN_HEADER, DELIVERY_KEY, OUTCOME_HEADER, Answer, Delivery
+from soc_tasks.values import COUNTDOWN_HEADER, DELIVERY_KEY, META_HEADER, OUTCOME_HEADER, Answer, Delivery
 from tests.engine.tasks import make_task
+from tests.live import FORM, META
 
 # Django's handler closes old connections between requests.
 pytestmark = pytest.mark.django_db
@@ -156,7 +157,7 @@ def test_outcome_and_countdown_come_by_header():
 
 
 def test_what_a_view_raised_is_noted_as_every_database_can_keep_it():
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    form = {"Content-Type": FORM, META_HEADER: META}
     answer = call(make_task("/fail", body=b"a=1", headers=form))[0]
     assert answer.status == 500
     assert answer.note.startswith(r"ValueError: no such student \x00\ud800!!!")
