@@ -32,8 +32,8 @@ def start(name, atomic):
 
     if name == "view":
         view = "shards-atomic" if atomic else "shards-leased"
-        # Beside `tasks serve`, which knows no "busy", attempts are few: only those count that failed, or were killed. On a
-        # machine that has much to do a handful can all be killed before one gets on.
+        # Beside `tasks serve`, which knows no "busy", attempts are few: only those count that failed, or were killed.
+        # On a machine that has much to do a handful can all be killed before one gets on.
         most = 20 if "SOC_TASKS_CHAOS_BACKEND" in os.environ else -1
         return startTask(view, retry_options=RetryOptions(max_attempts=most)).iteration
     return defer_iteration_with_finalize(
