@@ -3,8 +3,7 @@
 SQLite has one writer, and whoever waits asks again every 100 ms at last (sqliteDefaultBusyCallback). A run that begins
 its next transaction as soon as the last has ended is never caught between the two: it would keep requests and other
 workers out until their timeout, 5 s by default. So it pauses once in a while for longer than they sleep. The pauses
-follow the wall clock, which all processes share, so that two runs do not fill each other's. While nobody writes in
-them, every other one is left out.
+follow the wall clock, which all processes share, so that two runs do not fill each other's.
 """
 
 from __future__ import annotations
@@ -20,34 +19,21 @@ PAUSE: Final = 0.11
 
 
 class SqliteBreather:
-    """Pauses at the first call in each period; in each second one, while nobody makes use of that.
+    """Pauses at the first call in each period.
 
     Args:
-        read_mark: returns what changes when others commit.
         clock: wall clock, in seconds.
         sleep: waits for seconds.
     """
 
-    def __init__(
-        self,
-        read_mark: Callable[[], object],
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._read_mark = read_mark
+    def __init__(self, clock: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep) -> None:
         self._clock = clock
         self._sleep = sleep
         self._period = clock() // PERIOD
-        self._alone = False
 
     def __call__(self) -> None:
         """Pause, if it is time."""
         period = self._clock() // PERIOD
-        if period == self._period:
-            return
-        self._period = period
-        if self._alone and period % 2:
-            return
-        before = self._read_mark()
-        self._sleep(PAUSE)
-        self._alone = self._read_mark() == before
+        if period != self._period:
+            self._period = period
+            self._sleep(PAUSE)

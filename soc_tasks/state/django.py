@@ -88,9 +88,7 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, Base
 
     def make_breather(self) -> Callable[[], None]:
         """Return the pauses that SQLite's writers need; other databases queue them by themselves."""
-        if connections[self.alias].vendor != "sqlite":
-            return super().make_breather()
-        return SqliteBreather(get_store(self.alias).read_change_mark)
+        return SqliteBreather() if connections[self.alias].vendor == "sqlite" else super().make_breather()
 
     def bound_batch(self, seconds: float, atomic: bool) -> float:
         """Return how long a batch should take; on SQLite an atomic one is the only writer for that time."""
