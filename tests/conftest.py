@@ -63,6 +63,25 @@ def memory_backend(task_queues):
 
 
 @pytest.fixture
+def paused_iteration(task_queues):
+    """Give an iteration over 25 rows that was paused in its first batch, of ten."""
+    from soc_tasks import Iteration, startTask
+    from tests import site
+    from tests.specimen.models import Row
+
+    Row.objects.bulk_create(Row() for _ in range(25))
+    handle = startTask("rows")
+
+    def pause(request, **_):
+        Iteration.get(request.task.iteration).pause()
+
+    site.behaviours["iterate"] = pause
+    task_queues.process_task_queues()
+    site.behaviours.clear()
+    return Iteration.get(handle.iteration)
+
+
+@pytest.fixture
 def called():
     """Empty what the functions to be deferred remember, and give the list of their calls."""
     from tests.specimen import functions

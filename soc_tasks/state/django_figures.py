@@ -11,8 +11,9 @@ from typing import Any, Final
 import simplejson
 from django.db.models import Q, QuerySet
 
-from soc_tasks.models import DeadLetterRow, IterationRow, OutboxRow, ShardRow
+from soc_tasks.models import IterationRow, OutboxRow, ShardRow
 from soc_tasks.state.base import IterationRecord, ShardRecord
+from soc_tasks.state.django_letters import select_letters
 
 #: What tells of progress; contexts and keys may be large.
 PROGRESS_FIELDS: Final = tuple(
@@ -68,13 +69,9 @@ class DjangoFigures:
         up_to: int | None = None,
     ) -> int:
         """Return how many dead letters are kept."""
-        rows = DeadLetterRow.objects.using(self.alias).order_by()
+        rows = select_letters(self.alias, queue, error_type).order_by()
         if since is not None:
             rows = rows.filter(created__gte=since)
-        if queue is not None:
-            rows = rows.filter(queue=queue)
-        if error_type is not None:
-            rows = rows.filter(error_type=error_type)
         if up_to is not None:
             rows = rows.filter(pk__lte=up_to)
         return rows.values("pk")[:most].count()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
+from django.db.models import QuerySet
+
 from soc_tasks.models import DeadLetterRow
 from soc_tasks.state.records import DeadLetter, LetterGroup
 from soc_tasks.state.rows import read_task
@@ -20,6 +22,14 @@ def read_letter(row: DeadLetterRow) -> DeadLetter:
         error=row.error,
         traceback=row.traceback,
         created=row.created,
+    )
+
+
+def select_letters(alias: str, queue: str | None, error_type: str | None) -> QuerySet[DeadLetterRow]:
+    """Return the dead letters of a queue, or of all, and of an error, or of any."""
+    wanted = {"queue": queue, "error_type": error_type}
+    return DeadLetterRow.objects.using(alias).filter(
+        **{name: value for name, value in wanted.items() if value is not None}
     )
 
 
@@ -40,13 +50,9 @@ class DjangoLetters:
         before: int | None = None,
     ) -> list[DeadLetter]:
         """Return the newest dead letters."""
-        rows = DeadLetterRow.objects.using(self.alias).order_by("-pk")
+        rows = select_letters(self.alias, queue, error_type).order_by("-pk")
         if before is not None:
             rows = rows.filter(pk__lt=before)
-        if queue is not None:
-            rows = rows.filter(queue=queue)
-        if error_type is not None:
-            rows = rows.filter(error_type=error_type)
         return [read_letter(row) for row in rows[:limit]]
 
     def get_dead_letter(self, letter_id: int) -> DeadLetter | None:

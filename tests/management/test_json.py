@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from soc_tasks import FatalTaskError, Iteration, startTask
+from soc_tasks import FatalTaskError, Iteration
 from soc_tasks.engine.store import get_store
 from soc_tasks.management.commands.tasks import BROKEN, VERBS, Command
 from soc_tasks.management.verbs.iterations import shorten
@@ -23,7 +23,6 @@ from soc_tasks.testing import TaskFailedBehaviour
 from tests import site
 from tests.contracts.state_records import make_letter
 from tests.engine.tasks import make_task
-from tests.specimen.models import Row
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
@@ -114,18 +113,9 @@ class TestLetters:
 
 
 @pytest.fixture
-def iteration(task_queues):
+def iteration(paused_iteration):
     """An iteration over 25 rows that was paused in its first batch."""
-    Row.objects.bulk_create(Row() for _ in range(25))
-    handle = startTask("rows")
-
-    def pause(request, **_):
-        Iteration.get(request.task.iteration).pause()
-
-    site.behaviours["iterate"] = pause
-    task_queues.process_task_queues()
-    site.behaviours.clear()
-    return Iteration.get(handle.iteration)
+    return paused_iteration
 
 
 class TestIterations:

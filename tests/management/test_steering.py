@@ -46,18 +46,9 @@ def letters(task_queues):
 
 
 @pytest.fixture
-def iteration(task_queues):
+def iteration(paused_iteration):
     """An iteration over 25 rows that waits, its start delivered, its first slice not."""
-    Row.objects.bulk_create(Row() for _ in range(25))
-    handle = startTask("rows")
-
-    def pause(request, **_):
-        Iteration.get(request.task.iteration).pause()
-
-    site.behaviours["iterate"] = pause
-    task_queues.process_task_queues()
-    site.behaviours.clear()
-    return Iteration.get(handle.iteration)
+    return paused_iteration
 
 
 def test_failed_lists_newest_first(letters):

@@ -32,13 +32,6 @@ pytestmark = pytest.mark.django_db
 RETRY = TaskFailedBehaviour.RETRY_TASK
 
 
-@pytest.fixture(autouse=True)
-def nothing_noted():
-    iterating.visits.clear()
-    iterating.ends.clear()
-    iterating.acts.clear()
-
-
 @pytest.fixture
 def rows():
     return Row.objects.bulk_create(Row(hits=i % 3) for i in range(40))

@@ -32,18 +32,6 @@ NOTHING = TaskFailedBehaviour.DO_NOTHING
 RETRY = TaskFailedBehaviour.RETRY_TASK
 
 
-@pytest.fixture(autouse=True)
-def nothing_noted():
-    iterating.visits.clear()
-    iterating.ends.clear()
-    iterating.acts.clear()
-
-
-@pytest.fixture
-def rows():
-    return Row.objects.bulk_create(Row() for _ in range(40))
-
-
 @both
 @pytest.mark.parametrize("shards", [1, 3])
 def test_what_succeeds_leaves_the_ledger(task_queues, rows, atomic, shards):

@@ -21,18 +21,6 @@ NOTHING = TaskFailedBehaviour.DO_NOTHING
 RETRY = TaskFailedBehaviour.RETRY_TASK
 
 
-@pytest.fixture(autouse=True)
-def nothing_noted():
-    iterating.visits.clear()
-    iterating.ends.clear()
-    iterating.acts.clear()
-
-
-@pytest.fixture
-def rows():
-    return Row.objects.bulk_create(Row() for _ in range(40))
-
-
 def check_result(result, iteration, done, failed):
     assert (result.iteration, result.done, result.failed, result.total) == (iteration.id, done, failed, 40)
     assert result.seconds > 0

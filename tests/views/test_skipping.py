@@ -37,18 +37,6 @@ RETRY = TaskFailedBehaviour.RETRY_TASK
 both = pytest.mark.parametrize("atomic", [False, True])
 
 
-@pytest.fixture(autouse=True)
-def nothing_noted():
-    iterating.visits.clear()
-    iterating.ends.clear()
-    iterating.acts.clear()
-
-
-@pytest.fixture
-def rows():
-    return Row.objects.bulk_create(Row() for _ in range(40))
-
-
 @both
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("time_limit", [None, 1e-9])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from soc_tasks import Iteration, startTask
+from soc_tasks import startTask
 from soc_tasks.models import ShardRow
 from soc_tasks.state.audit import list_entries
-from tests import site
 from tests.specimen import iterating
 from tests.specimen.models import Row
 from tests.views.calls import route
@@ -18,18 +17,9 @@ pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 
 @pytest.fixture
-def iteration(task_queues):
+def iteration(paused_iteration):
     """Give a paused iteration over 25 rows of which ten are done."""
-    Row.objects.bulk_create(Row() for _ in range(25))
-    handle = startTask("rows")
-
-    def pause(request, **_):
-        Iteration.get(request.task.iteration).pause()
-
-    site.behaviours["iterate"] = pause
-    task_queues.process_task_queues()
-    site.behaviours.clear()
-    return Iteration.get(handle.iteration)
+    return paused_iteration
 
 
 @pytest.fixture
