@@ -20,7 +20,7 @@ from soc_tasks.logic.plans import Plan
 from soc_tasks.logic.slice_runs import EarlySliceError, Finalize, Process, describe, first_backoff, hand_over
 from soc_tasks.meta import SliceMessage
 from soc_tasks.state import get_state
-from soc_tasks.state.base import ShardBusyError
+from soc_tasks.state.base import ShardBusyError, is_at
 
 
 class HandedOverError(Exception):
@@ -94,7 +94,7 @@ def take_up(message: SliceMessage) -> bool:
 
     def take() -> bool:
         with state.locked_shard(message.iteration, message.shard) as shard:
-            if shard is None or (shard.step, shard.epoch, shard.status) != (message.step, message.epoch, "running"):
+            if shard is None or not is_at(shard, message):
                 return False
             state.check_unheld(shard, message)
             iteration = state.get_iteration(message.iteration)

@@ -30,7 +30,8 @@ T = TypeVar("T")
 HeldId = int | str
 
 
-def _is_at(shard: ShardRecord, message: SliceMessage) -> bool:
+def is_at(shard: ShardRecord, message: SliceMessage) -> bool:
+    """Tell whether a slice is the one that a running shard stands at."""
     return (shard.step, shard.epoch, shard.status) == (message.step, message.epoch, "running")
 
 
@@ -304,7 +305,7 @@ class BaseState(BaseLedger, BaseFigures, ABC):
 
         def note() -> bool:
             with self.locked_shard(message.iteration, message.shard) as shard:
-                if shard is None or not _is_at(shard, message) or before not in (None, shard.task):
+                if shard is None or not is_at(shard, message) or before not in (None, shard.task):
                     return False
                 shard.task = name
                 self.save_shard(shard)
@@ -314,7 +315,7 @@ class BaseState(BaseLedger, BaseFigures, ABC):
 
     def check_unheld(self, shard: ShardRecord | None, message: SliceMessage) -> None:
         """Raise ShardBusyError where a delivery of a slice holds its shard by a lease that lives."""
-        if shard is not None and shard.until is not None and shard.owner and _is_at(shard, message):
+        if shard is not None and shard.until is not None and shard.owner and is_at(shard, message):
             seconds = (shard.until - self.now()).total_seconds()
             if seconds > 0:
                 raise ShardBusyError("another delivery has leased the shard", free_in=seconds)
@@ -323,7 +324,7 @@ class BaseState(BaseLedger, BaseFigures, ABC):
         """Raise ShardBusyError where a delivery of a slice seems to be at work on it: atomic ones have no lease."""
         with self.locked_shard(message.iteration, message.shard) as shard:
             self.check_unheld(shard, message)
-            if shard is not None and shard.progressed_at is not None and _is_at(shard, message):
+            if shard is not None and shard.progressed_at is not None and is_at(shard, message):
                 idle = (self.now() - shard.progressed_at).total_seconds()
                 if idle < (lease := get_settings().lease_seconds):
                     raise ShardBusyError("the shard got on a moment ago", free_in=lease - idle)
