@@ -8,6 +8,9 @@ from soc_tasks.logic.showing import LONGEST, MASK, is_secret, read_context, read
 from soc_tasks.logic.tasks import build_task
 from soc_tasks.values import Task, TaskRequest
 
+# A task is made at the time of the queue, which a database server tells.
+pytestmark = pytest.mark.django_db
+
 
 def made(context=None, **fields):
     return build_task(TaskRequest(url="/tasks/behave/", context=context, **fields), "default")[0]
@@ -48,7 +51,6 @@ def test_a_long_value_is_cut():
     assert text.endswith("… (10,000 characters)")
 
 
-@pytest.mark.django_db
 def test_a_line_of_curl_can_be_pasted_and_gives_nothing_away():
     task = made({"note": "it's", "password": "p1"}, headers={"X-Api-Token": "t1", "X-Note": "a b"})
     line = write_curl(task, "https://example.org")
