@@ -11,6 +11,7 @@ import sys
 import threading
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
 
@@ -101,8 +102,8 @@ def test_the_serving_process_runs_tasks_and_hands_back_at_its_end(file_database,
 def test_it_waits_for_missing_tables_and_says_so_once(file_database, serve, tmp_path):
     ran = tmp_path / "ran"
     with sqlite3.connect(connections[file_database].settings_dict["NAME"]) as connection:
-        for table in ("task", "queue", "worker", "served_queue", "served_operation"):
-            connection.execute(f"DROP TABLE soc_tasks_engine_{table}")
+        for model in apps.get_app_config("soc_tasks_engine").get_models():
+            connection.execute(f"DROP TABLE {model._meta.db_table}")
         connection.execute("DELETE FROM django_migrations WHERE app = 'soc_tasks_engine'")
     connection.close()
     process = serve("--noreload")
