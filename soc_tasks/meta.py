@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import simplejson
 
+from soc_tasks.frozen import frozen
 from soc_tasks.values import MAX_WHOLE, META_HEADER, IterationResult, RetryOptions, Task
 
 #: gunicorn takes header fields of 8,190 bytes by default; other servers take more.
@@ -23,6 +24,8 @@ MAX_META_BYTES: Final = 8000
 # Made once: simplejson.dumps() makes an encoder for every call with options.
 _encoder: Final = simplejson.JSONEncoder(separators=(",", ":"))
 _START_ID = re.compile(r"[0-9a-f]{32}")
+#: What the header of a plain task without a typed context looks like, as `to_header` writes it.
+_PLAIN = re.compile(r'\{"v":1,"id":"([0-9a-f]{32})"\}')
 #: The year 5138, in seconds since the epoch.
 _END_OF_TIME: Final = 1e11
 
@@ -78,7 +81,7 @@ class Inherited:
         return cls(**given, retry=None if retry is None else RetryOptions(**retry))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Meta:
     """The content of the header.
 
@@ -161,6 +164,9 @@ class Meta:
         Raises:
             ValueError: it is not one of ours, or of a version that this release does not know.
         """
+        if plain := _PLAIN.fullmatch(header):
+            # Most headers: nothing else is to be read, and every call reads one.
+            return cls(start_id=plain[1])
         try:
             values = simplejson.loads(header)
             if values["v"] != 1:

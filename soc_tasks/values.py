@@ -1,4 +1,4 @@
-"""The values that travel between the rooms: frozen, without behaviour beyond their own fields.
+"""The values that travel between the rooms: never changed, without behaviour beyond their own fields.
 
 `Task` is what a backend takes, `TaskHandle` what the caller gets back, `TaskRequest` one line of a bulk call,
 `Delivery` what a queue knows of the call it makes, `TaskInfo` what a view sees of that (`request.task`).
@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from soc_tasks.frozen import frozen
 
 #: The header that carries what belongs to a task beside its context: start id, typed keys, slice, inherited options.
 META_HEADER: Final = "X-SocTasks-Meta"
@@ -121,7 +123,7 @@ class QueueOptions:
     http_target: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Task:
     """One POST to be made: what a backend takes.
 
@@ -160,7 +162,7 @@ class Task:
     target: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TaskHandle:
     """A task that was accepted.
 
@@ -203,7 +205,7 @@ def _never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Delivery:
     """What a queue of ours knows of the call that it makes; its presence in the WSGI environ proves the call.
 
@@ -244,7 +246,7 @@ class Delivery:
     rehearsal: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answer:
     """What came back from a call.
 
@@ -266,7 +268,7 @@ class Answer:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TaskInfo:
     """What a view sees of its task, as `request.task`.
 

@@ -85,10 +85,13 @@ class InProcessDispatcher:
 
     Args:
         handler: the WSGI application; None makes Django's, middleware loaded once.
+        own_threads: whether nothing but calls is done in the threads that call. In others the script prefix, which
+            Django's handler sets and leaves, is put back.
     """
 
-    def __init__(self, handler: Handler | None = None) -> None:
+    def __init__(self, handler: Handler | None = None, *, own_threads: bool = False) -> None:
         self._handler = handler if handler is not None else WSGIHandler()
+        self._own_threads = own_threads
         host = dispatch_host()
         name, _, port = host.partition(":") if not host.startswith("[") else (host, "", "")
         secure = bool(django_settings.SECURE_SSL_REDIRECT)
@@ -113,9 +116,16 @@ class InProcessDispatcher:
 
     def __call__(self, task: Task, delivery: Delivery) -> Answer:
         """Make the call and return its answer; an exception that leaves the site counts as a 500."""
-        seen: list[Any] = []
-        # Django's handler sets this thread's prefix to that of the call, and leaves it.
+        if self._own_threads:
+            return self._call(task, delivery)
         prefix = get_script_prefix()
+        try:
+            return self._call(task, delivery)
+        finally:
+            set_script_prefix(prefix)
+
+    def _call(self, task: Task, delivery: Delivery) -> Answer:
+        seen: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             seen[:] = [int(status[:3]), headers]
@@ -137,8 +147,6 @@ class InProcessDispatcher:
             logger.exception("the site broke on task %s of queue %s", task.name, task.queue)
             delivery.failures.append(error)
             return Answer(status=500, note=_describe(error))
-        finally:
-            set_script_prefix(prefix)
         status, headers = seen
         outcome = countdown = retry_after = None
         for key, value in headers:

@@ -35,9 +35,9 @@ def make_dispatcher() -> Dispatch:
     """
     settings = get_settings()
     if settings.dispatch == "in_process" and not settings.services:
-        return InProcessDispatcher()
+        return InProcessDispatcher(own_threads=True)
     from soc_tasks.engine.http import make_http_dispatcher
 
     if settings.dispatch == "http":
         return make_http_dispatcher(with_site=True)
-    return ServiceDispatcher(InProcessDispatcher(), make_http_dispatcher(with_site=False))
+    return ServiceDispatcher(InProcessDispatcher(own_threads=True), make_http_dispatcher(with_site=False))

@@ -11,13 +11,15 @@ A call of the engine by HTTP proves itself by its headers at 3, and its body is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Final
 
 from django.core.handlers.wsgi import get_script_name
 from django.http import HttpRequest, HttpResponse, RawPostDataException, UnreadablePostError
+from django.http.request import HttpHeaders
 from django.utils.encoding import iri_to_uri
 
 from soc_tasks.errors import PayloadError
+from soc_tasks.frozen import frozen
 from soc_tasks.logic import forms
 from soc_tasks.meta import Inherited, Meta
 from soc_tasks.values import META_HEADER, Delivery, Task, TaskInfo
@@ -25,11 +27,15 @@ from soc_tasks.views.access import Check, find_delivery, from_cron, from_queue, 
 from soc_tasks.views.signed import judge_length
 
 
+# Straight from the environ: `request.headers` builds a mapping of all headers, which costs a tenth of a call.
+_META_KEY: Final = HttpHeaders.to_wsgi_name(META_HEADER)
+
+
 class BadInputError(Exception):
     """The task can never be read; it becomes a dead letter."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """A task that was let in and read.
 
@@ -63,7 +69,7 @@ def refuse(request: HttpRequest, access: Check) -> HttpResponse | None:
 def read_header(request: HttpRequest) -> Meta | None:
     """Return what the header of ours says, or None where it says nothing that can be read."""
     try:
-        return Meta.from_header(request.headers.get(META_HEADER, ""))
+        return Meta.from_header(request.META.get(_META_KEY, ""))
     except ValueError:
         return None
 
@@ -86,11 +92,14 @@ def read_call(request: HttpRequest) -> Call:
         forms.check_form(
             request.content_type or "",
             (request.content_params or {}).get("charset"),
-            request.headers.get("Content-Encoding", ""),
+            request.META.get("HTTP_CONTENT_ENCODING", ""),
             body,
         )
-        meta = Meta.from_header(request.headers.get(META_HEADER, ""))
-        context = forms.decode_context(request.POST, meta.json_keys, meta.list_keys)
+        meta = Meta.from_header(request.META.get(_META_KEY, ""))
+        context = {}
+        # An empty form is not worth a QueryDict: the view makes one if it looks.
+        if body or meta.json_keys or meta.list_keys:
+            context = forms.decode_context(request.POST, meta.json_keys, meta.list_keys)
     except (PayloadError, ValueError) as error:
         raise BadInputError(str(error)) from error
     message = meta.slice
@@ -114,7 +123,7 @@ def quoted_script_name(request: HttpRequest) -> str:
 
 def rebuild_task(request: HttpRequest, info: TaskInfo | None) -> Task:
     """Return the task that a request came from, for its dead letter."""
-    names = {"Content-Type": request.content_type or "", META_HEADER: request.headers.get(META_HEADER, "")}
+    names = {"Content-Type": request.content_type or "", META_HEADER: request.META.get(_META_KEY, "")}
     meta = read_header(request)
     inherited = (meta.inherited if meta is not None else None) or Inherited()
     names.update(inherited.headers)

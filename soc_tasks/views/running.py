@@ -93,9 +93,13 @@ def run_once(info: TaskInfo, work: Callable[[], None], *, atomic: bool, using: s
         BusyError: others hold what it needs before it begins, its receipt say, which another delivery is writing.
         Exception: what `work` raised, after all was rolled back.
     """
+    names = atomic_aliases()
+    if not (atomic or names):
+        work()
+        return
     alias = find_alias(using) if using else get_state().alias
     # The receipt's alias first, so that it commits last: if another fails to commit, there is no receipt.
-    aliases = [alias] * atomic + [name for name in atomic_aliases() if not (atomic and name == alias)]
+    aliases = [alias] * atomic + [name for name in names if not (atomic and name == alias)]
     with ExitStack() as stack:
         try:
             for name in aliases:
