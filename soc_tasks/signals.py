@@ -12,11 +12,13 @@ log.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from django.dispatch import Signal
 
 from soc_tasks.logs import Facts
+from soc_tasks.values import Task
 
 logger = logging.getLogger("soc_tasks")
 
@@ -25,10 +27,14 @@ task_started = Signal()
 task_finished = Signal()
 
 
-def _log_enqueued(*, task: Any, **_: Any) -> None:
-    if logger.isEnabledFor(logging.DEBUG):
-        path = task.path.partition("?")[0]
-        logger.debug("queued %s", Facts(queue=task.queue, task=task.name, path=path, bytes=len(task.body)))
-
-
-task_enqueued.connect(_log_enqueued, dispatch_uid="soc_tasks.log")
+def tell_enqueued(sender: Any, tasks: Iterable[Task]) -> None:
+    """Log tasks that a backend took, and tell those who listen; nothing is done for each where nobody does."""
+    logs, listened = logger.isEnabledFor(logging.DEBUG), bool(task_enqueued.receivers)
+    if not (logs or listened):
+        return
+    for task in tasks:
+        if logs:
+            path = task.path.partition("?")[0]
+            logger.debug("queued %s", Facts(queue=task.queue, task=task.name, path=path, bytes=len(task.body)))
+        if listened:
+            task_enqueued.send_robust(sender=sender, task=task)

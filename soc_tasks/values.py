@@ -181,7 +181,7 @@ class TaskHandle:
     iteration: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class TaskRequest:
     """One task of a bulk call: the arguments of `startTask` but `using`; `queue` None takes that of the call."""
 

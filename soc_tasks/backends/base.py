@@ -68,8 +68,7 @@ class BaseBackend(ABC):
                 )
             self.check_routing(task)
         self.enqueue(tasks, using)
-        for task in tasks:
-            signals.task_enqueued.send_robust(sender=type(self), task=task)
+        signals.tell_enqueued(type(self), tasks)
 
     def check_queue(self, name: str) -> None:
         """Raise QueueNotFoundError unless the queue `name` exists."""

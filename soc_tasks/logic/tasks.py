@@ -12,8 +12,8 @@ from typing import Any, Final
 from soc_tasks.backends import get_backend
 from soc_tasks.errors import TaskTooLargeError
 from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
-from soc_tasks.logic.urls import resolve_target
-from soc_tasks.meta import MAX_META_BYTES, Inherited, Meta, make_start_id
+from soc_tasks.logic.urls import Place, find_place, resolve_target
+from soc_tasks.meta import MAX_META_BYTES, Inherited, Meta, make_start_id, write_plain
 from soc_tasks.values import META_HEADER, RetryOptions, Task, TaskHandle, TaskRequest
 
 #: Cloud Tasks holds a task back for 720 hours at most.
@@ -106,9 +106,11 @@ def startTasks(
     """
     refuse_event_loop("startTasks")
     asked = [_as_request(request) for request in requests]
-    built = [build_task(request, request.queue or queue) for request in asked]
-    if built:
-        get_backend().submit([task for task, _ in built], using)
+    if not asked:
+        return []
+    place, now = find_place(), get_backend().now()
+    built = [build_task(request, request.queue or queue, place=place, now=now) for request in asked]
+    get_backend().submit([task for task, _ in built], using)
     return [handle for _, handle in built]
 
 
@@ -134,28 +136,33 @@ def _as_request(request: TaskRequest | Mapping[str, Any]) -> TaskRequest:
     return TaskRequest(**request)
 
 
-def build_task(request: TaskRequest, queue: str, **meta: Any) -> tuple[Task, TaskHandle]:
+def build_task(
+    request: TaskRequest, queue: str, *, place: Place | None = None, now: datetime | None = None, **meta: Any
+) -> tuple[Task, TaskHandle]:
     """Check a request and make its task.
 
     Args:
         request: what is asked for.
         queue: name of the queue.
+        place: what URLs are made by; None: asked now.
+        now: the backend's time; None: asked now.
         meta: further fields of the task's `Meta`.
 
     Raises:
         ValueError, PayloadError, TaskTooLargeError: as for `startTask`.
     """
-    target = resolve_target(request.url, request.url_args, request.url_kwargs, elsewhere=request.service is not None)
+    elsewhere = request.service is not None
+    target = resolve_target(request.url, request.url_args, request.url_kwargs, elsewhere=elsewhere, place=place)
     if not (target.options.takes_queue or meta.get("admitted")):
         raise ValueError(
             f"{target.path!r} does not let the queue in, so that its task would be refused at every attempt; "
             "give its view access=from_queue | …, or have it started by a session or cron alone."
         )
     body, json_keys, list_keys = encode_context(request.context)
-    headers = _check_headers(request.headers)
+    headers = _check_headers(request.headers) if request.headers is not None else {}
     retry = _check_retry(request.retry_options, target.options.max_attempts)
     _check_deadline(request.dispatch_deadline)
-    now = get_backend().now()
+    now = get_backend().now() if now is None else now
     eta = _find_eta(request.countdown, request.eta, now)
     start_id = make_start_id()
     options = (headers, retry, request.dispatch_deadline, request.service, request.version, request.instance)
@@ -171,7 +178,10 @@ def build_task(request: TaskRequest, queue: str, **meta: Any) -> tuple[Task, Tas
             retry=retry,
         )
     since = None if eta is None else round(eta.timestamp(), 3)
-    header = Meta(start_id=start_id, json_keys=json_keys, list_keys=list_keys, since=since, **meta).to_header()
+    if json_keys or list_keys or meta or since is not None:
+        header = Meta(start_id=start_id, json_keys=json_keys, list_keys=list_keys, since=since, **meta).to_header()
+    else:
+        header = write_plain(start_id)
     if len(header) > MAX_META_BYTES:
         raise TaskTooLargeError(
             f"The names of the context's typed keys and the headers take {len(header):,} bytes; "
@@ -204,11 +214,11 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+def _check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     checked: dict[str, str] = {}
-    if headers is not None and not isinstance(headers, Mapping):
+    if not isinstance(headers, Mapping):
         raise ValueError(f"headers must be a dict, not {type(headers).__name__}.")
-    for name, value in (headers or {}).items():
+    for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name for a header.")
         if name.lower() in _RESERVED_HEADERS or name.lower().startswith(_RESERVED_PREFIXES):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from django.conf import settings as django_settings
@@ -95,12 +95,26 @@ def name_view(view: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
+class Place(NamedTuple):
+    """What a URL of this thread is made by: the script prefix, the URL conf and the language."""
+
+    prefix: str
+    urlconf: Any
+    language: str | None
+
+
+def find_place() -> Place:
+    """Return what a URL of this thread is made by; to be asked once for many."""
+    return Place(get_script_prefix(), get_urlconf() or django_settings.ROOT_URLCONF, get_language())
+
+
 def resolve_target(
     url: str | Callable[..., Any],
     url_args: Sequence[Any] | None = None,
     url_kwargs: Mapping[str, Any] | None = None,
     *,
     elsewhere: bool = False,
+    place: Place | None = None,
 ) -> Target:
     """Check where a task is to go.
 
@@ -109,25 +123,28 @@ def resolve_target(
         url_args: positional arguments of the pattern, for a name or a view.
         url_kwargs: keyword arguments of the pattern, for a name or a view.
         elsewhere: whether another service takes the task; then its path is checked, not resolved.
+        place: what URLs are made by; None: asked now.
 
     Raises:
         ValueError: the URL is no path of this site, or leads to no task view.
     """
+    place = find_place() if place is None else place
+    if not url_args and not url_kwargs and isinstance(url, str | FunctionType):
+        return _resolve_plain(url, place, elsewhere)
+    return _check_path(_find_path(url, url_args, url_kwargs), place.prefix, place.urlconf, elsewhere)
+
+
+@lru_cache(maxsize=4096)
+def _resolve_plain(url: str | FunctionType, place: Place, elsewhere: bool) -> Target:
+    """Resolve a URL without arguments, by what its path depends on: a fifth of what an enqueue costs, otherwise."""
+    return _check_path(_find_path(url, None, None), place.prefix, place.urlconf, elsewhere)
+
+
+def _find_path(url: str | Callable[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> str:
     if isinstance(url, str) and (url.startswith("/") or _UNSAFE.search(url) or "//" in url):
-        if url_args or url_kwargs:
+        if args or kwargs:
             raise ValueError(f"url_args and url_kwargs go with the name of a URL pattern or a view, not with {url!r}.")
-        path = url
-    else:
-        path = _reverse(url, url_args, url_kwargs)
-    return _check_path(path, *_find_place(), elsewhere)
-
-
-def _find_place() -> tuple[str, Any]:
-    """Return the script prefix and the URL conf that a URL of this thread is made by."""
-    return get_script_prefix(), get_urlconf() or django_settings.ROOT_URLCONF
-
-
-def _reverse(url: str | Callable[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> str:
+        return url
     if not isinstance(url, str):
         if not callable(url):
             raise ValueError(f"url must be a path, the name of a URL pattern, or a task view, not {url!r}.")
@@ -136,19 +153,11 @@ def _reverse(url: str | Callable[..., Any], args: Sequence[Any] | None, kwargs: 
     if args and kwargs:
         raise ValueError("A URL pattern takes url_args or url_kwargs, not both.")
     try:
-        if not args and not kwargs and isinstance(url, str | FunctionType):
-            return _reverse_plain(url, *_find_place(), get_language())
         return reverse(url, args=args or None, kwargs=dict(kwargs) if kwargs else None)
     except NoReverseMatch as error:
         raise ValueError(
             f"{url!r} is neither a path of this site (these begin with '/') nor matched by a URL pattern: {error}"
         ) from error
-
-
-@lru_cache(maxsize=4096)
-def _reverse_plain(url: str | FunctionType, prefix: str, urlconf: Any, language: str | None) -> str:
-    """Reverse a URL without arguments, by what its path depends on: a fifth of what an enqueue costs, otherwise."""
-    return reverse(url)
 
 
 @lru_cache(maxsize=4096)
@@ -201,7 +210,7 @@ def _resolve(path_info: str, urlconf: Any, url: str) -> Callable[..., Any]:
 def _forget(*, setting: str, **_: Any) -> None:
     if setting in ("ROOT_URLCONF", "LANGUAGES", "LANGUAGE_CODE", "USE_I18N"):
         _check_path.cache_clear()
-        _reverse_plain.cache_clear()
+        _resolve_plain.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="soc_tasks.urls")

@@ -26,7 +26,6 @@ from soc_tasks.values import META_HEADER, Delivery, Task, TaskInfo
 from soc_tasks.views.access import Check, find_delivery, from_cron, from_queue, plain_info, turn_away
 from soc_tasks.views.signed import judge_length
 
-
 # Straight from the environ: `request.headers` builds a mapping of all headers, which costs a tenth of a call.
 _META_KEY: Final = HttpHeaders.to_wsgi_name(META_HEADER)
 

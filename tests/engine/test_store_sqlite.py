@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from soc_tasks.engine.clock import SECOND
 from soc_tasks.engine.rates import Share
@@ -37,6 +38,29 @@ def test_a_locked_database_is_unavailable(store, other):
         store.add([make_task()])
     other.execute("ROLLBACK")
     store.add([make_task()])
+
+
+def test_a_broken_transaction_takes_no_task(store):
+    """The driver would write it, and whoever catches the error would not see it undone."""
+    with pytest.raises(BackendUnavailableError, match="until the end of the 'atomic' block"), rolled_back(store.alias):
+        transaction.set_rollback(True, using=store.alias)
+        store.add([make_task()])
+    assert store.list_tasks() == []
+
+
+def test_whoever_listens_to_the_connection_hears_of_a_new_task(store):
+    heard = []
+
+    def listen(execute, sql, params, many, context):
+        heard.append(sql)
+        return execute(sql, params, many, context)
+
+    with connections[store.alias].execute_wrapper(listen):
+        store.add([make_task()])
+    assert [sql.split()[0] for sql in heard] == ["INSERT"]
+    with CaptureQueriesContext(connections[store.alias]) as captured:
+        store.add([make_task()])
+    assert len(captured) == 1
 
 
 def test_missing_tables_say_how_to_make_them(store, other):

@@ -86,8 +86,7 @@ class EnqueueStore(ConsoleStore):
     def _insert_all(self, rows: list[tuple[Any, ...]]) -> bool:
         """Insert `rows`, or nothing where a name is taken, without an error that would break the transaction."""
         if len(rows) == 1:
-            with self.cursor() as cursor:
-                return self._insert_new(cursor, rows) == 1
+            return self.insert_one(rows[0]) == 1
         try:
             with transaction.atomic(using=self.alias), self.cursor() as cursor:
                 if self._insert_new(cursor, rows) < len(rows):
@@ -96,10 +95,13 @@ class EnqueueStore(ConsoleStore):
             return False
         return True
 
-    def _insert_new(self, cursor: CursorWrapper, rows: list[tuple[Any, ...]]) -> int:
-        if len(rows) == 1:
-            cursor.execute(self._insert_one, rows[0])
+    def insert_one(self, row: tuple[Any, ...]) -> int:
+        """Insert a row where its name is free; return how many that were."""
+        with self.cursor() as cursor:
+            cursor.execute(self.insert, row)
             return max(0, int(cursor.rowcount))
+
+    def _insert_new(self, cursor: CursorWrapper, rows: list[tuple[Any, ...]]) -> int:
         count = 0
         before, after = self.insert_new
         for part in _portions(rows):
@@ -109,7 +111,8 @@ class EnqueueStore(ConsoleStore):
         return count
 
     @cached_property
-    def _insert_one(self) -> str:
+    def insert(self) -> str:
+        """Return the statement that inserts one row."""
         before, after = self.insert_new
         return f"{before} {_INTO}{_ROW}{after}"
 
