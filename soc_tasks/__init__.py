@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from soc_tasks.logic.tasks import startTask as startTask
     from soc_tasks.logic.tasks import startTasks as startTasks
     from soc_tasks.logic.timekeeper import Timekeeper as Timekeeper
+    from soc_tasks.logic.write_back import write_back as write_back
     from soc_tasks.values import Hold as Hold
     from soc_tasks.values import RetryOptions as RetryOptions
     from soc_tasks.values import TaskHandle as TaskHandle
@@ -91,6 +92,7 @@ _MODULES = {
     "soc_tasks.logic.iterations": ("Iteration",),
     "soc_tasks.logic.batches": ("DatastoreLogic", "ModelLogic", "register_logic"),
     "soc_tasks.logic.timekeeper": ("Timekeeper",),
+    "soc_tasks.logic.write_back": ("write_back",),
     "soc_tasks.values": ("Hold", "RetryOptions", "TaskHandle", "TaskInfo", "TaskRequest"),
     "soc_tasks.views.access": (
         "from_queue",

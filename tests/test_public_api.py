@@ -23,6 +23,7 @@ HOMES = {
     "logic.payloads": "register_codec",
     "logic.batches": "DatastoreLogic ModelLogic register_logic",
     "logic.timekeeper": "Timekeeper",
+    "logic.write_back": "write_back",
     "values": "Hold RetryOptions TaskHandle TaskInfo TaskRequest",
     "views.responses": "terminateTask repeatTask",
     "views.decorators": "task iterative_task",

@@ -31,15 +31,17 @@ SIZES = (10_000, 100_000, 1_000_000)
 
 
 class Contender(NamedTuple):
-    """Who goes over rows, and in how many shards."""
+    """Who goes over rows, in how many shards, and what is done with them if not what the table is about."""
 
     name: str
     shards: int = 1
+    work: str = ""
 
     @property
     def title(self) -> str:
         """Return how it stands in the table."""
-        return f"{TITLES[self.name]}{f', {self.shards} shards' if self.shards > 1 else ''}"
+        work = f", `{self.work}`" if self.work else ""
+        return f"{TITLES[self.name]}{f', {self.shards} shards' if self.shards > 1 else ''}{work}"
 
 
 TITLES = {
@@ -64,6 +66,11 @@ CONTENDERS = {
         *(Contender("djangae", shards) for shards in (1, 4, 8)),
         Contender("melange"),
         Contender("maintenance"),
+    ],
+    "write": [
+        Contender("bare", work="save"),
+        *(Contender("transactions", work=work) for work in ("save", "bulk_update", "write_back")),
+        *(Contender("atomic", work=work) for work in ("save", "bulk_update", "write_back")),
     ],
 }
 
@@ -108,7 +115,7 @@ def measure(contender: Contender, kind: str, rows: int, entry: Entry) -> Entry |
     environment = {
         **os.environ,
         "SOC_TASKS_BENCH_OPTIONS": json.dumps(entry),
-        "SOC_TASKS_BENCH_WORK": kind,
+        "SOC_TASKS_BENCH_WORK": contender.work or kind,
         "SOC_TASKS_BENCH_SHARDS": str(contender.shards),
     }
     if peer:
@@ -139,7 +146,7 @@ def take_rounds(rounds: int, kind: str, rows: int, make: Callable[[], Entry], wa
 
 def show(kind: str, rows: int, rounds: list[Rates]) -> None:
     """Print a table as it stands in the documents."""
-    bare = Contender("bare")
+    bare = CONTENDERS[kind][0]
     print(f"\n{kind}: {rows:,} rows\n\n| | rows/s | of the bare loop | processor time each | |\n|---|---|---|---|---|")
     for contender in CONTENDERS[kind]:
         rates = [each[contender]["rate"] for each in rounds if contender in each]
@@ -169,6 +176,14 @@ AIMS = {
         (Contender("atomic"), Contender("bare"), "atomic to the bare autocommit loop, aim over 1"),
         (Contender("atomic"), Contender("transactions"), "atomic to the same transactions, aim 0.95"),
         (Contender("deferred-atomic"), Contender("transactions"), "deferred, atomic, to the same transactions"),
+    ],
+    "write": [
+        (Contender("atomic", work="save"), Contender("transactions", work="save"), "save(): to the same transactions"),
+        (
+            Contender("atomic", work="write_back"),
+            Contender("transactions", work="bulk_update"),
+            "write_back to bulk_update in the same transactions, aim 10 on SQLite",
+        ),
     ],
     "wait": [
         (Contender("leased", 8), Contender("leased"), "8 shards to one, aim 7"),
@@ -205,7 +220,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="part of the rows, for a try (default: 1)")
     parser.add_argument("--vendors", nargs="*", default=["sqlite", "postgresql"])
-    parser.add_argument("--kinds", nargs="*", default=list(CONTENDERS), help="of nothing update wait series")
+    parser.add_argument("--kinds", nargs="*", default=list(CONTENDERS), help="of nothing update wait write series")
     parser.add_argument("--only", nargs="*", default=[], help=f"of {' '.join(TITLES)}")
     parser.add_argument("--plot", type=Path, help="file for the picture of the series")
     options = parser.parse_args()

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
-from benchmarks.iterations.work import BATCH, do
+from benchmarks.iterations.work import BATCH, do, do_all
 from benchmarks.models import Marker, Row
 
 #: Rows that djangae's shape pages by, and seconds after which a shard hands over.
@@ -27,8 +27,7 @@ def work_on_batches() -> None:
     while True:
         with transaction.atomic():
             rows = list(Row.objects.filter(pk__gt=last).order_by("pk")[:BATCH])
-            for row in rows:
-                do(row)
+            do_all(rows)
         if len(rows) < BATCH:
             return
         last = rows[-1].pk

@@ -9,26 +9,21 @@ from django.http import HttpRequest
 from django.urls import include, path
 
 from benchmarks.iterations import series, shapes
-from benchmarks.iterations.work import BATCH, SHARDS, do
+from benchmarks.iterations.work import BATCH, SHARDS, do_all
 from benchmarks.models import Row
 from soc_tasks import iterative_task, startTask, task
-
-
-def _each(entities: list[Any]) -> None:
-    for row in entities:
-        do(row)
 
 
 @iterative_task(Row, batch_size=BATCH, shards=SHARDS)
 def leased(request: HttpRequest, entities: list[Any]) -> None:
     """Work on each row; a batch may come again."""
-    _each(entities)
+    do_all(entities)
 
 
 @iterative_task(Row, batch_size=BATCH, shards=SHARDS, atomic=True)
 def atomic(request: HttpRequest, entities: list[Any]) -> None:
     """Work on each row; a batch commits with its place."""
-    _each(entities)
+    do_all(entities)
 
 
 @iterative_task(Row, batch_size=1000, atomic=True)
