@@ -9,7 +9,7 @@ from typing import Final
 from soc_tasks.engine.attempts import Job
 from soc_tasks.engine.pool import Pool
 
-#: Most tasks that a process holds at one time.
+#: Most tasks that a process holds at one time, unless told otherwise.
 MOST_CLAIMED: Final = 200
 #: Seconds of work that are claimed ahead.
 AHEAD: Final = 0.05
@@ -28,10 +28,12 @@ class Pace:
 
     Args:
         pool: the threads.
+        window: how many tasks a process may hold at one time.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, window: int = MOST_CLAIMED) -> None:
         self._pool = pool
+        self._window = window
         #: Moving average of the seconds that a task takes.
         self._average = 0.01
         self._answered_at = 0.0
@@ -55,7 +57,7 @@ class Pace:
             # No thread may be free for long, whatever tasks took before.
             average = max(average, self._held_for(now))
         ahead = int(threads * AHEAD / max(average, 1e-6))
-        return max(0, min(MOST_CLAIMED, max(threads, ahead)) - in_flight)
+        return max(0, min(self._window, max(threads, ahead)) - in_flight)
 
     def is_stalled(self, now: float) -> bool:
         """Tell whether tasks that were claimed ahead wait behind slow ones; another process may have a thread free."""

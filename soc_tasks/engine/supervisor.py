@@ -40,6 +40,7 @@ from soc_tasks.engine.children import (
 from soc_tasks.engine.dispatchers import make_dispatcher
 from soc_tasks.engine.ending import JITTER, MIB, NO_LIMITS, Limits, measure_memory
 from soc_tasks.engine.health import HealthFile
+from soc_tasks.engine.pace import MOST_CLAIMED
 from soc_tasks.engine.processes import describe
 from soc_tasks.engine.pulse import Beat
 from soc_tasks.engine.worker import Worker
@@ -70,6 +71,7 @@ class Supervisor:
         restarts: whether this process may start its own command line anew, to get rid of a thread that hangs, or
             because it has come to a limit.
         limits: after what a process is replaced.
+        window: how many tasks each process may hold at one time.
         health: the path of the file that tells how it is; None: none.
     """
 
@@ -86,6 +88,7 @@ class Supervisor:
         tell: Callable[[str], None] | None = None,
         restarts: bool = False,
         limits: Limits = NO_LIMITS,
+        window: int = MOST_CLAIMED,
         health: str | None = None,
     ) -> None:
         self._restarts = restarts
@@ -100,6 +103,7 @@ class Supervisor:
             "until_empty": until_empty,
             "grace": grace,
             "limits": limits,
+            "window": window,
         }
         self._tell = tell
         self._processes = processes if hasattr(os, "fork") else 1

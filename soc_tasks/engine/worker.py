@@ -29,7 +29,7 @@ from soc_tasks.engine.clock import SECOND, Clock
 from soc_tasks.engine.dispatchers import make_dispatcher
 from soc_tasks.engine.emptiness import Emptiness
 from soc_tasks.engine.ending import NO_LIMITS, Ending, Limits, Recycling
-from soc_tasks.engine.pace import Pace
+from soc_tasks.engine.pace import MOST_CLAIMED, Pace
 from soc_tasks.engine.pool import Pool
 from soc_tasks.engine.pulse import Pulse
 from soc_tasks.engine.store import get_store
@@ -64,6 +64,7 @@ class Worker:
         recycle: whether to end when an attempt was abandoned or a limit is reached: whoever started this process
             replaces it. Else the attempt's thread, which cannot be stopped, stays behind with what it holds.
         limits: after what to end so.
+        window: how many tasks this process may hold at one time, which is how many a kill may have run again.
         tell: called with a line now and then, while only retries keep `until_empty` from ending.
         store: where the tasks are, if not in the store of `alias` that works for the site.
     """
@@ -80,6 +81,7 @@ class Worker:
         ready: Callable[[], None] | None = None,
         recycle: bool = False,
         limits: Limits = NO_LIMITS,
+        window: int = MOST_CLAIMED,
         tell: Callable[[str], None] | None = None,
         store: Store | None = None,
     ) -> None:
@@ -100,7 +102,7 @@ class Worker:
         self._pool = Pool(
             threads, dispatch or make_dispatcher(), self._clock, self._ring, self._stop.is_set, self.store.options
         )
-        self._pace = Pace(self._pool)
+        self._pace = Pace(self._pool, window)
         self._caretaker = Caretaker(self.store, self._clock)
         #: Strikes off a process that was entered by `join` and does not run.
         self.leave = self._caretaker.leave
@@ -112,8 +114,7 @@ class Worker:
         self._look = True
         self._next: int | None = None
         self._mark: object = None
-        self._watch_at = 0.0
-        self._pause = self._retry_at = 0.0
+        self._watch_at = self._pause = self._retry_at = 0.0
         self._winding_up = False
 
     def stop(self) -> None:

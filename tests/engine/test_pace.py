@@ -52,6 +52,12 @@ def test_what_runs_in_fifty_milliseconds_is_claimed_and_one_for_each_thread(pace
     assert pace.room(room + 5, 0.0) == 0
 
 
+def test_no_more_is_held_than_the_window_lets(threads):
+    pace = Pace(threads, window=3)
+    pace.note(answered(0.0001), 0.0)
+    assert (pace.room(0, 0.0), pace.room(2, 0.0), pace.room(3, 0.0)) == (3, 1, 0)
+
+
 def test_nothing_is_claimed_ahead_while_slow_tasks_hold_all_threads(pace, threads):
     pace.note(answered(0.0001), 0.0)
     threads.begun, threads.queued = [10.0] * 4, 50

@@ -73,6 +73,20 @@ def test_whatever_a_view_does_its_thread_goes_on(store, path, caplog):
     assert len(views.seen) == 1
 
 
+@pytest.mark.parametrize("window", [1, 3])
+def test_no_more_tasks_are_held_than_the_window_lets(store, window):
+    """So many may run again when the process is killed."""
+    held = []
+
+    def dispatch(task, delivery):
+        held.append(sum(record.state == "running" for record in store.list_tasks()))
+        return Answer(status=200)
+
+    store.add([make_task() for _ in range(20)])
+    Worker(store.alias, dispatch=dispatch, window=window).run_until_empty()
+    assert (len(held), max(held)) == (20, window)
+
+
 def test_busy_tasks_come_again_uncounted(store):
     answers = iter([Answer(status=500, outcome="busy")] * 2)
     calls = []

@@ -23,6 +23,8 @@ WRONG = 2
 
 def add_arguments(parser: CommandParser) -> None:
     """Add the options of the worker."""
+    from soc_tasks.engine.pace import MOST_CLAIMED
+
     parser.add_argument(
         "--processes", type=_positive, default=min(MOST_PROCESSES, os.cpu_count() or 1), help="default: %(default)s"
     )
@@ -39,6 +41,13 @@ def add_arguments(parser: CommandParser) -> None:
         default=25.0,
         metavar="SECONDS",
         help="how long running tasks may take to end when the worker is stopped (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--window",
+        type=_positive,
+        default=MOST_CLAIMED,
+        metavar="N",
+        help="tasks that a process holds at most; so many may run again after a kill (default: %(default)s)",
     )
     parser.add_argument(
         "--max-tasks", type=_positive, metavar="N", help="replace a process when it has run about so many tasks"
@@ -115,6 +124,7 @@ def handle(command: BaseCommand, options: dict[str, Any]) -> None:
             and hasattr(os, "execv")
             and not backend.store.is_private,
             limits=Limits(options["max_tasks"], None if memory is None else memory * MIB),
+            window=options["window"],
             health=options["health_file"],
         ).run()
     except ConfigurationError as error:
