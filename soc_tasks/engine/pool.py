@@ -19,6 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from soc_tasks.engine.attempts import TIMED_OUT_NAME, Dispatch, Job, log_attempt, make_attempt
 from soc_tasks.engine.clock import Clock
 from soc_tasks.engine.cutoff import cut_off
+from soc_tasks.engine.keeping import doubt, keep_connections
 from soc_tasks.engine.verdicts import TIMED_OUT, Options
 from soc_tasks.values import Answer
 
@@ -145,6 +146,11 @@ class Pool:
             self._start_one()
         return abandoned
 
+    def doubt(self) -> None:
+        """Have the threads look whether their connections are good before they use them again."""
+        for seat in tuple(self._seats):
+            doubt(seat.connections)
+
     def __enter__(self) -> None:
         """Close the gate: threads wait between two tasks."""
         self._gate.acquire()
@@ -210,21 +216,3 @@ class Pool:
         if self._done:
             self._ring()
         seat.call.acquire()
-
-
-def keep_connections() -> list[BaseDatabaseWrapper]:
-    """Let this thread keep its database connections between requests; Django would close them after each task.
-
-    Returns:
-        The connections.
-    """
-    kept: list[BaseDatabaseWrapper] = []
-    for alias in connections:
-        connection = connections[alias]
-        kept.append(connection)
-        if connection.settings_dict.get("OPTIONS", {}).get("pool"):
-            # A pool hands connections out for each request, and refuses to have them kept.
-            continue
-        # A copy: other threads of this process (runserver's) are not to keep theirs.
-        connection.settings_dict = {**connection.settings_dict, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
-    return kept

@@ -295,8 +295,6 @@ class Worker:
             self._in_flight.discard(job)
             self._verdicts.append(Verdict(job.leased, Outcome.RETURNED))
 
-    # Sleep.
-
     def _sleep(self) -> None:
         pool, flying, now = self._pool, len(self._in_flight), time.monotonic()
         if self._retry_at > now:
@@ -371,6 +369,7 @@ class Worker:
         self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)
         self._retry_at = time.monotonic() + self._pause
         self._look = True
+        self._pool.doubt()
         with suppress(Error):
             connections[self.alias].close()
 

@@ -1,0 +1,67 @@
+"""Database connections that a thread keeps from one task to the next."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: Seconds for which a connection that was found good counts as such.
+GOOD_FOR: Final = 1.0
+
+
+class HealthCheck:
+    """Stands in for a connection's `is_usable`, which Django asks before a task's first query.
+
+    Each answer costs a round trip to the server, which is half of what a short task costs: it is asked once a second,
+    and wherever there is a doubt.
+
+    Args:
+        connection: the connection.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._ask = connection.is_usable
+        self._good_until = 0.0
+
+    def __call__(self) -> bool:
+        """Tell whether the connection is usable."""
+        now = time.monotonic()
+        if now < self._good_until and not self._connection.errors_occurred:
+            return True
+        usable: bool = self._ask()
+        self._good_until = now + GOOD_FOR if usable else 0.0
+        return usable
+
+    def doubt(self) -> None:
+        """Have it asked the next time; from any thread."""
+        self._good_until = 0.0
+
+
+def keep_connections() -> list[BaseDatabaseWrapper]:
+    """Let this thread keep its database connections between requests; Django would close them after each task.
+
+    Returns:
+        The connections.
+    """
+    kept: list[BaseDatabaseWrapper] = []
+    for alias in connections:
+        connection: Any = connections[alias]
+        kept.append(connection)
+        if connection.settings_dict.get("OPTIONS", {}).get("pool"):
+            # A pool hands connections out for each request, and refuses to have them kept.
+            continue
+        # A copy: other threads of this process (runserver's) are not to keep theirs.
+        connection.settings_dict = {**connection.settings_dict, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+        connection.is_usable = HealthCheck(connection)
+    return kept
+
+
+def doubt(kept: list[BaseDatabaseWrapper]) -> None:
+    """Have connections that another thread keeps be checked before they are used again."""
+    for connection in kept:
+        if isinstance(check := connection.is_usable, HealthCheck):
+            check.doubt()
