@@ -13,6 +13,7 @@ from soc_tasks.logic.current import current_task
 from soc_tasks.logic.deferred_iterations import defer_iteration_with_finalize
 from soc_tasks.logic.deferring import check_function, make_request, submit
 from soc_tasks.logic.tasks import build_task, refuse_event_loop
+from soc_tasks.logic.urls import find_place
 from soc_tasks.state.transactions import default_alias, find_alias
 from soc_tasks.values import RetryOptions, TaskHandle
 
@@ -80,7 +81,8 @@ def defer(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHan
     written = write_call(call, related=not options["_wipe_related_caches"])
     call.check_arguments()
     context, kept = envelopes.seal(written, describe(function), small=options["_small_task"])
-    task, handle = build_task(make_request(context, options), options["_queue"])
+    place = find_place()
+    task, handle = build_task(make_request(context, options, place=place), options["_queue"], place=place)
     submit(task, kept, options["_using"])
     return handle
 
@@ -113,14 +115,14 @@ def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_retry(given: Any) -> RetryOptions | None:
+    if given is None or isinstance(given, RetryOptions):
+        return given
     known = [field.name for field in dataclasses.fields(RetryOptions)]
     if isinstance(given, Mapping):
         if unknown := sorted(map(repr, given.keys() - set(known))):
             raise TypeError(f"_retry_options has no {', '.join(unknown)}; it knows {', '.join(known)}.")
         return RetryOptions(**given)
-    if given is not None and not isinstance(given, RetryOptions):
-        raise TypeError(f"_retry_options must be RetryOptions(…) or a dict of {', '.join(known)}, not {given!r:.100}.")
-    return given
+    raise TypeError(f"_retry_options must be RetryOptions(…) or a dict of {', '.join(known)}, not {given!r:.100}.")
 
 
 def get_deferred_shard_index() -> int | None:

@@ -13,7 +13,7 @@ from soc_tasks.backends import get_backend
 from soc_tasks.errors import ConfigurationError
 from soc_tasks.logic import envelopes
 from soc_tasks.logic.calls import describe
-from soc_tasks.logic.urls import find_options, resolve_target
+from soc_tasks.logic.urls import Place, find_options, resolve_target
 from soc_tasks.state import get_state
 from soc_tasks.values import Task, TaskRequest
 
@@ -42,13 +42,16 @@ def check_function(function: Any, caller: str = "defer() takes a function first"
         raise TypeError(f"{describe(function)} is a task view: start it with startTask().")
 
 
-def make_request(context: dict[str, str], options: Mapping[str, Any], handler: str = HANDLER) -> TaskRequest:
+def make_request(
+    context: dict[str, str], options: Mapping[str, Any], handler: str = HANDLER, *, place: Place | None = None
+) -> TaskRequest:
     """Return the request for the task of a deferred call.
 
     Args:
         context: what it carries.
         options: those of the caller, by their names; what is not there has its default.
         handler: name of the URL pattern, unless `_url` is given.
+        place: what URLs are made by; None: asked now.
 
     Raises:
         ConfigurationError: the URL conf does not include `soc_tasks.urls`.
@@ -56,7 +59,7 @@ def make_request(context: dict[str, str], options: Mapping[str, Any], handler: s
     """
     url, elsewhere = options.get("_url") or handler, options["_service"] is not None
     try:
-        target = resolve_target(url, elsewhere=elsewhere)
+        target = resolve_target(url, elsewhere=elsewhere, place=place)
     except ValueError as error:
         if url == handler and isinstance(error.__cause__, NoReverseMatch):
             raise ConfigurationError(

@@ -7,8 +7,8 @@ travels in the meta header, so that `request.task.context` equals what was given
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-from urllib.parse import unquote_to_bytes, urlencode
+from typing import Any, Final
+from urllib.parse import quote_plus, unquote_to_bytes
 
 from django.conf import settings as django_settings
 from django.http import QueryDict
@@ -50,9 +50,17 @@ def encode_context(context: Mapping[str, Any] | None) -> tuple[bytes, tuple[str,
         else:
             json_keys.append(key)
             pairs.append((key, payloads.dumps(value, path)))
-    body = urlencode(pairs).encode("ascii")
+    body = "&".join([f"{_quote(key)}={_quote(value)}" for key, value in pairs]).encode("ascii")
     _check_upload_settings(len(body), len(pairs))
     return body, tuple(json_keys), tuple(list_keys)
+
+
+# By byte, what urlencode() makes of it; which looks each character up in Python, and took twice as long.
+_QUOTED: Final = {byte: quote_plus(bytes([byte])) for byte in range(256)}
+
+
+def _quote(text: str) -> str:
+    return text.encode().decode("latin-1").translate(_QUOTED)
 
 
 def _list_items(context: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
