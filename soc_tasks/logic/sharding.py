@@ -21,7 +21,7 @@ from soc_tasks.logic.datastore_queries import is_query
 from soc_tasks.logic.datastore_ranges import divide
 from soc_tasks.logic.filters import coerce_value, get_value_field
 from soc_tasks.logic.full_logic import CountedRanges, KeyRange, split_evenly
-from soc_tasks.logic.seek import Order
+from soc_tasks.logic.seek import Order, look_up
 
 #: `(start, end)` of values, half-open; None is an open end.
 Range = tuple[Any, Any]
@@ -245,7 +245,8 @@ def _find_ends(rows: Any, order: Order) -> tuple[Any, Any]:
 
 
 def _count_between(rows: Any, order: Order, start: Any, end: Any) -> int:
-    return int(rows.order_by().filter(order.since(order.name, start), order.before(order.name, end)).count())
+    between = order.since(order.name, start) & order.before(order.name, end)
+    return int(look_up(rows.order_by(), between).count())
 
 
 def _is_dense(rows: Any, order: Order, low: int, high: int) -> bool:
@@ -356,7 +357,7 @@ def _find_problem(rows: Any, order: Order, ranges: list[Any], comparable: bool, 
         if order.nullable:
             outside.append(Q((f"{order.name}__isnull", True)))
     # Each for itself: with OR some databases read the whole table.
-    if any(rows.filter(condition).exists() for condition in outside):
+    if any(look_up(rows, condition).exists() for condition in outside):
         return "leave rows out: there are some before the first or behind the last"
     return None
 
@@ -365,4 +366,4 @@ def _falls(rows: Any, order: Order, start: Any, end: Any, comparable: bool) -> b
     """Tell whether a range ends before it begins; where only the database knows, if rows are in between."""
     if comparable:
         return bool(end < start)
-    return bool(rows.filter(order.since(order.name, end), order.before(order.name, start)).exists())
+    return bool(look_up(rows, order.since(order.name, end) & order.before(order.name, start)).exists())
