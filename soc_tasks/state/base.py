@@ -189,6 +189,10 @@ class BaseState(BaseLedger, BaseFigures, ABC):
     def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
         """Return the shards of iterations by index."""
 
+    def list_done_shards(self, iteration_id: str) -> list[ShardRecord]:
+        """Return the shards of an iteration of which the open transaction has seen the last one end, by index."""
+        return self.list_shards(iteration_id)
+
     @abstractmethod
     def read_progress(self, iteration_id: str) -> tuple[IterationRecord, list[ShardRecord]] | None:
         """Return an iteration and its shards by index, as far as they tell of progress: contexts may be large.

@@ -220,6 +220,18 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, Base
         rows = ShardRow.objects.using(self.alias).filter(iteration_id__in=iteration_ids).order_by("iteration", "index")
         return [_read_shard(row) for row in rows]
 
+    def list_done_shards(self, iteration_id: str) -> list[ShardRecord]:
+        """Return the shards as they ended, where the open transaction may have begun before they did."""
+        connection = connections[self.alias]
+        if connection.vendor != "mysql" or not connection.in_atomic_block:
+            # On PostgreSQL the count of unfinished ones would not have changed in such a transaction.
+            return self.list_shards(iteration_id)
+        if getattr(connection, "isolation_level", None) == "read committed":
+            return self.list_shards(iteration_id)
+        # REPEATABLE READ of MySQL and MariaDB shows rows as they were, unless they are locked.
+        rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).order_by("index")
+        return [_read_shard(row) for row in rows.select_for_update()]
+
     def read_progress(self, iteration_id: str) -> tuple[IterationRecord, list[ShardRecord]] | None:
         """Return what tells of progress, by two or three queries."""
         rows = IterationRow.objects.using(self.alias).filter(pk=iteration_id)
