@@ -206,7 +206,7 @@ class BaseState(BaseLedger, BaseFigures, ABC):
 
     @abstractmethod
     def locked_shard(
-        self, iteration_id: str, index: int, *, wait: bool = False
+        self, iteration_id: str, index: int, *, wait: bool = False, for_view: bool = False
     ) -> AbstractContextManager[ShardRecord | None]:
         """Open a transaction that holds the shard; None where there is no such shard.
 
@@ -214,6 +214,7 @@ class BaseState(BaseLedger, BaseFigures, ABC):
             iteration_id, index: which shard.
             wait: whether to wait for whoever holds it: for deliveries that have leased it, which others hold but for a
                 moment.
+            for_view: whether the site's own code runs in it: then it is of the level that the site has chosen.
 
         Raises:
             ShardBusyError: another delivery holds it.

@@ -108,7 +108,7 @@ def test_a_shard_that_has_parked_since_is_woken(queued):
 
     def end():
         state = get_state()
-        with state.locked_shard(RUN, 0) as shard:
+        with state.locked_shard(RUN, 0, for_view=True) as shard:
             state.get_iteration(RUN)
             state.list_shards(RUN)
             beside(park)
@@ -135,7 +135,7 @@ def test_what_another_shard_did_since_is_in_the_result(queued, drops, monkeypatc
 
     def end(index, done):
         state = get_state()
-        with state.locked_shard(RUN, index) as shard:
+        with state.locked_shard(RUN, index, for_view=True) as shard:
             iteration = state.get_iteration(RUN)
             state.list_shards(RUN)
             if index == 0 and not ends:
@@ -150,6 +150,32 @@ def test_what_another_shard_did_since_is_in_the_result(queued, drops, monkeypatc
     record = get_state().get_iteration(RUN)
     assert record.status == "succeeded"
     assert not drops or record.options["done"] == 7
+
+
+@pytest.mark.parametrize("opened", ["atomic", "locked_shard"])
+def test_transactions_of_our_own_see_what_others_commit(queued, opened):
+    begin()
+    state = get_state()
+    with state.atomic() if opened == "atomic" else state.locked_shard(RUN, 0):
+        assert state.get_iteration(RUN).wanted is False
+        beside(lambda: state.set_wanted(RUN, True))
+        assert state.get_iteration(RUN).wanted is True
+        # PostgreSQL would refuse that, and a pause or a limit would not be set.
+        state.set_wanted(RUN, False)
+    # The next one is of the site's level again.
+    with transaction.atomic(using=state.alias):
+        assert state.get_iteration(RUN).wanted is False
+        beside(lambda: state.set_wanted(RUN, True))
+        assert state.get_iteration(RUN).wanted is False
+
+
+def test_a_batch_of_the_site_keeps_the_level_of_the_site(queued):
+    begin()
+    state = get_state()
+    with state.locked_shard(RUN, 0, for_view=True):
+        assert state.get_iteration(RUN).wanted is False
+        beside(lambda: state.set_wanted(RUN, True))
+        assert state.get_iteration(RUN).wanted is False
 
 
 def test_a_start_that_another_delivery_made_since_is_not_made_twice(queued):
