@@ -21,23 +21,41 @@ from soc_tasks.state.base import IterationRecord, ShardRecord
 from soc_tasks.state.locks import is_lock_error
 from tests.databases import VENDORS
 
-pytestmark = pytest.mark.parametrize("engine_database", VENDORS[1:], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("engine_database", VENDORS[1:], indirect=True),
+    pytest.mark.parametrize("strict", [False, True]),
+]
 
 RUN = "0123456789abcdef" * 2
 
 
 @pytest.fixture(autouse=True)
-def repeatable_read(engine_database):
-    """Have the connections of the state, this thread's and others', use that level."""
+def repeatable_read(engine_database, strict):
+    """Have the connections of the state, this thread's and others', use that level.
+
+    Strict is MariaDB's way since 11.6, which refuses as PostgreSQL does.
+    """
     options = connections.settings[engine_database]["OPTIONS"]
     if connections[engine_database].vendor == "mysql":
         options["isolation_level"] = "repeatable read"
+        if strict:
+            if not has_snapshot_isolation(engine_database):
+                pytest.skip("this release of MariaDB, or MySQL, has no innodb_snapshot_isolation")
+            options["init_command"] = "SET SESSION innodb_snapshot_isolation = ON"
+    elif strict:
+        pytest.skip("PostgreSQL always is")
     else:
         from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
         options["isolation_level"] = IsolationLevel.REPEATABLE_READ
     connections[engine_database].close()
     del connections[engine_database]
+
+
+def has_snapshot_isolation(alias):
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'")
+        return cursor.fetchone() is not None
 
 
 @pytest.fixture
