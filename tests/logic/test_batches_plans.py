@@ -97,8 +97,6 @@ def test_whole_values_are_cut_off_at_the_same_cost(many):
     [
         (Event, "pk", {"pk__gte": 1, "pk__lte": NUMBER}),
         (Event, "-pk", {"pk__gte": 1, "pk__lte": NUMBER}),
-        (Event, "kind", {"kind__gt": 0, "kind__lt": 9}),
-        (Event, "-kind", {"kind__gt": 0, "kind__lt": 9}),
         (Parcel, "pk", {"pk__gt": "p", "pk__lt": "q"}),
     ],
 )
@@ -107,10 +105,10 @@ def test_bounds_of_ones_own_are_no_beginning_of_each_batch(many, model, order, b
     rows = model.objects.filter(**bounds) if shape == "source" else model.objects.all()
     logic = ModelLogic(rows, order, batch_size=SIZE)
     costs = []
-    for key in get_checkpoints(ModelLogic(model.objects.filter(**bounds), order))[:-1]:
+    for key in get_checkpoints(logic)[:-1]:
         with Watch() as watch:
             entities, _ = logic.getBatchOfData(bounds if shape == "filter" else None, key)
-        assert entities
+        assert len(entities) == SIZE
         costs.append(watch.steps)
     assert max(costs) <= 4 * costs[0], costs
 
