@@ -47,7 +47,7 @@ class AtomicRun(SliceRun):
     def _run_batch(self) -> bool | None:
         drained = False
         try:
-            with self.state.locked_shard(self.message.iteration, self.message.shard) as shard:
+            with self.state.locked_shard(self.message.iteration, self.message.shard, for_view=True) as shard:
                 iteration = self.judge(shard)
                 if shard is None or iteration is None:
                     return None

@@ -33,6 +33,7 @@ from soc_tasks.logic.seek import (
     decode_key,
     encode_key,
     find_missing_index,
+    look_up,
     plan_seeks,
 )
 
@@ -303,7 +304,7 @@ def _read(queryset: Any, seeks: list[Seek], limit: int) -> list[Any]:
     plain = queryset.prefetch_related(None)
     rows: list[Any] = []
     for condition, ordering in seeks:
-        rows += plain.filter(condition).order_by(*ordering)[: limit - len(rows)]
+        rows += look_up(plain, condition).order_by(*ordering)[: limit - len(rows)]
         if len(rows) >= limit:
             break
     return rows

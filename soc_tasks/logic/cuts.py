@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from soc_tasks.logic.batches import ModelLogic
 from soc_tasks.logic.plans import Source
-from soc_tasks.logic.seek import Order, Position, decode_key, encode_key, plan_seeks
+from soc_tasks.logic.seek import Order, Position, decode_key, encode_key, look_up, plan_seeks
 
 
 def count_between(source: Source, start_key: str | None, end_key: str | None) -> int:
@@ -22,7 +22,7 @@ def count_between(source: Source, start_key: str | None, end_key: str | None) ->
         start_key, end_key: the half-open range; None is an open end.
     """
     rows, order = _get_rows(source)
-    return sum(rows.filter(condition).count() for condition, _ in _plan(source.logic, order, start_key, end_key))
+    return sum(look_up(rows, condition).count() for condition, _ in _plan(source.logic, order, start_key, end_key))
 
 
 def find_key_behind(source: Source, start_key: str | None, end_key: str | None, number: int) -> str | None:
@@ -34,7 +34,7 @@ def find_key_behind(source: Source, start_key: str | None, end_key: str | None, 
     """
     rows, order = _get_rows(source)
     for condition, ordering in _plan(source.logic, order, start_key, end_key):
-        part = rows.filter(condition)
+        part = look_up(rows, condition)
         # Of an index, by one statement that reads nothing else: not how batches are fetched, and not for each batch.
         for value, pk in part.order_by(*ordering).values_list(order.name, "pk")[number : number + 1]:
             return encode_key(order, Position(value, None if order.unique else pk))

@@ -31,7 +31,7 @@ from soc_tasks.logic.datastore_queries import (
 )
 from soc_tasks.logic.datastore_ranges import check_ranges, divide
 from soc_tasks.logic.datastore_seeks import Order, Seek, plan_seeks
-from soc_tasks.logic.full_logic import FullLogic, KeyRange, check_batch_size, take_start_key
+from soc_tasks.logic.full_logic import CountedRanges, FullLogic, KeyRange, check_batch_size, take_start_key
 
 #: How often a batch is read anew because an entity changed while its place was looked up.
 TRIES: Final = 5
@@ -280,10 +280,11 @@ class DatastoreLogic(FullLogic):
             return [(None, None)]
         query = self.in_order(filter, order=order)
         given = (getter or divide)(query, shard_count)
-        return [
+        keys: list[KeyRange] = [
             tuple(None if bound is None else self.get_key_at(bound, order=order) for bound in pair)  # type: ignore[misc]
             for pair in check_ranges(query, given)
         ]
+        return given.like(keys) if getter is None and isinstance(given, CountedRanges) else keys
 
     def _restrict(self, filter: Any) -> list[Condition]:
         return [*self._kind.conditions, *read_filter(filter)]

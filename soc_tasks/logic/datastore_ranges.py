@@ -15,6 +15,7 @@ from soc_tasks.errors import ConfigurationError
 from soc_tasks.logic.datastore_keys import KEY, NOTHING, check_value, get_property, is_plain, rank_path, rank_value
 from soc_tasks.logic.datastore_queries import copy_query, fetch, fetch_pages, take_query
 from soc_tasks.logic.datastore_seeks import Order
+from soc_tasks.logic.full_logic import CountedRanges, split_evenly
 
 #: `(start, end)`, half-open; None is an open end.
 Range = tuple[Any, Any]
@@ -58,7 +59,10 @@ def divide(query: Any, shard_count: int, random_keys_getter: RandomKeys | None =
         found = (random_keys_getter or find_random_keys)(query, shard_count)
         keys = [_as_key(query, one) for one in found]
         bounds = _pick(keys, shard_count, shard_count if own else ENOUGH * shard_count)
-        return _join(_pass_over(query, shard_count, (KEY,))[1:] if bounds is None else bounds)
+        if bounds is not None:
+            return _join(bounds)
+        keys, total = _pass_over(query, shard_count, (KEY,))
+        return _count_evenly(_join(keys[1:]), total)
     if random_keys_getter is not None:
         raise ValueError(f"random_keys_getter divides by keys, and the order is {order.name!r}; leave it out.")
     values = [get_property(entity, order.name) for entity in _scatter(query, shard_count, ())]
@@ -66,13 +70,18 @@ def divide(query: Any, shard_count: int, random_keys_getter: RandomKeys | None =
     bounds = _pick(values, shard_count, ENOUGH * shard_count)
     if bounds is None:
         # A projection does not tell moments from numbers: the entities do.
-        keys = _pass_over(query, shard_count, (order.name,))
+        keys, total = _pass_over(query, shard_count, (order.name,))
         whole = query._client.get_multi(keys)
         found = [get_property(entity, order.name) for entity in whole]
         values = [value for value in found if value is not NOTHING and not isinstance(value, (list, dict))]
         values.sort(key=rank_value)
-        bounds = _distinct(values[0], values[1:]) if values else []
+        return _count_evenly(_join(_distinct(values[0], values[1:]) if values else []), total)
     return _join(bounds)
+
+
+def _count_evenly(ranges: list[Range], total: int) -> list[Range]:
+    """Return ranges that hold about equally many of a known number."""
+    return CountedRanges(ranges, lambda: split_evenly(total, len(ranges)))
 
 
 def _ascending(query: Any) -> Order:
@@ -120,8 +129,8 @@ def _distinct(lowest: Any, values: list[Any]) -> list[Any]:
     return [ranked[rank] for rank in sorted(ranked)]
 
 
-def _pass_over(query: Any, shard_count: int, projection: Sequence[str]) -> list[Any]:
-    """Return the keys that begin the parts of all entities in their order.
+def _pass_over(query: Any, shard_count: int, projection: Sequence[str]) -> tuple[list[Any], int]:
+    """Return the keys that begin the parts of all entities in their order, and how many entities there are.
 
     Every so many keys one is kept; when they are too many, every second one of them: in the end they lie less than a
     thirty-second of a shard apart.
@@ -136,7 +145,8 @@ def _pass_over(query: Any, shard_count: int, projection: Sequence[str]) -> list[
                 kept, step = kept[::2], step * 2
         total += 1
     places = dict.fromkeys(total * part // shard_count // step for part in range(shard_count))
-    return [kept[place] for place in places if place < len(kept) and (is_plain(kept[place]) or not place)]
+    begins = [kept[place] for place in places if place < len(kept) and (is_plain(kept[place]) or not place)]
+    return begins, total
 
 
 def _join(bounds: list[Any]) -> list[Range]:

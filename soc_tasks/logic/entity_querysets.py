@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import Manager, Model, OuterRef, Q, QuerySet, Subquery
 from django.db.models.fields.reverse_related import ForeignObjectRel
@@ -25,6 +25,13 @@ def get_queryset(source: Any) -> Any:
     raise TypeError(f"ModelLogic takes a model class or a queryset, not {source!r}.")
 
 
+#: What to do instead of slicing or combining. Not a subquery: it would be looked at anew for each batch.
+ADVICE: Final = (
+    "Iterate over the model, narrowed by conditions (Q(...) | Q(...) in place of a union), or by the primary keys "
+    "as they are now: filter(pk__in=list(queryset.values_list('pk', flat=True)))."
+)
+
+
 def prepare(queryset: Any) -> Any:
     """Return the queryset such that conditions and an order can be added and each entity comes once."""
     query, label = queryset.query, queryset.model._meta.label
@@ -40,7 +47,8 @@ def prepare(queryset: Any) -> Any:
         ),
     }
     if refused := [reason for reason, holds in reasons.items() if holds]:
-        raise ValueError(f"{label} cannot be read in batches: {'; '.join(refused)}.")
+        advice = f" {ADVICE}" if query.is_sliced or query.combinator else ""
+        raise ValueError(f"{label} cannot be read in batches: {'; '.join(refused)}.{advice}")
     if not query.standard_ordering:
         # reverse() would turn our own order round.
         queryset = queryset.reverse()

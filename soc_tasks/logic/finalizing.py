@@ -86,7 +86,7 @@ def add_result(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
 def find_result(iteration_id: str) -> IterationResult:
     """Return the counts of an iteration whose shards are all done: the same at each attempt of its finalize."""
     state = get_state()
-    iteration, shards = state.get_iteration(iteration_id), state.list_shards(iteration_id)
+    iteration, shards = state.get_iteration(iteration_id), state.list_done_shards(iteration_id)
     moments = [shard.progressed_at for shard in shards if shard.status == "done" and shard.progressed_at is not None]
     created = iteration.created if iteration is not None else None
     return IterationResult(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 #: The most entities of one batch (Melange's limit, which was the Datastore's).
@@ -11,6 +11,28 @@ MAX_BATCH_SIZE: Final = 1000
 
 #: Keys of a logic from which on, and before which; None is an open end.
 KeyRange = tuple[str | None, str | None]
+
+
+class CountedRanges(list[Any]):
+    """Ranges that know how many entities they hold, or a cheap way to find out: a list like any other.
+
+    Args:
+        ranges: what they are.
+        count: returns how many are in each, in their order.
+    """
+
+    def __init__(self, ranges: Iterable[Any], count: Callable[[], list[int]]) -> None:
+        super().__init__(ranges)
+        self.count_each = count
+
+    def like(self, ranges: list[Any]) -> list[Any]:
+        """Return the same ranges in another form, which know it still; where some are missing, they do not."""
+        return CountedRanges(ranges, self.count_each) if len(ranges) == len(self) else ranges
+
+
+def split_evenly(total: int, parts: int) -> list[int]:
+    """Return whole numbers that add up to a total, and differ by one at most."""
+    return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
 
 
 class FullLogic(ABC):
@@ -80,7 +102,10 @@ class FullLogic(ABC):
         order: str | None = None,
         getter: Callable[[Any, int], Any] | None = None,
     ) -> list[KeyRange]:
-        """Return the ranges of keys of at most so many shards, by a getter of one's own or by its own."""
+        """Return the ranges of keys of at most so many shards, by a getter of one's own or by its own.
+
+        `CountedRanges`, where their making has told how many entities each has: they are not counted again.
+        """
 
 
 def check_batch_size(size: Any) -> int:

@@ -57,11 +57,14 @@ def wake(iteration_id: str) -> None:
     now = state.get_iteration(iteration_id, lock=True)
     if now is None or now.status != "running" or not now.parked:
         return
-    for shard in state.list_shards(iteration_id):
+    shards = state.list_shards(iteration_id)
+    parked = [shard for shard in shards if shard.status == "parked"]
+    if len(parked) < now.parked:
+        # REPEATABLE READ shows what was there before the lock: some have parked since, and look at work.
+        parked += [shard for shard in shards if shard.status == "running"]
+    for shard in parked:
         if not has_room(now):
             return
-        if shard.status != "parked":
-            continue
         held = state.lock_free_shard(iteration_id, shard.index)
         if held is not None and held.status == "parked":
             _wake(held, now)

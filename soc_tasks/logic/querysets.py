@@ -17,6 +17,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.query import ModelIterable
 
 from soc_tasks.errors import PayloadError
+from soc_tasks.logic.entity_querysets import ADVICE
 from soc_tasks.logic.payloads import UnknownNameError
 
 #: What `packed["sql"]` says where all rows of the table are meant.
@@ -43,7 +44,10 @@ def pack_queryset(queryset: QuerySet[Any], path: str, pack: Pack) -> dict[str, A
     """
     query = queryset.query
     if problem := _find_problem(queryset):
-        raise PayloadError(f"{path} is {problem}, which cannot travel: pass the primary keys, or what makes it up.")
+        advice = f" {ADVICE}" if query.is_sliced or query.combinator else ""
+        raise PayloadError(
+            f"{path} is {problem}, which cannot travel: pass the primary keys, or what makes it up.{advice}"
+        )
     packed: dict[str, Any] = {"model": query.get_meta().label, "using": queryset.db, "sql": None}
     compiled = None if _is_whole(query) else _compile(queryset)
     if _is_whole(query):

@@ -16,7 +16,7 @@ from soc_tasks.logic.batches import ModelLogic
 from soc_tasks.logic.cuts import count_between
 from soc_tasks.logic.finalizing import find_result
 from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
-from soc_tasks.logic.full_logic import FullLogic, KeyRange
+from soc_tasks.logic.full_logic import CountedRanges, FullLogic, KeyRange, split_evenly
 from soc_tasks.logic.plans import Plan, Source, check_shards, check_skipping, explain_two_stores, make_source
 from soc_tasks.logic.tasks import build_task
 from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
@@ -135,7 +135,13 @@ def check_beginning(source: Source) -> None:
     if source.order is None and source.start_key is None and not source.is_in_datastore:
         return
     try:
-        source.fetch(source.start_key, limit=1)
+        if not isinstance(source.logic, ModelLogic):
+            source.fetch(source.start_key, limit=1)
+            return
+        # Not a row of a table is read: to find that a filter matches none may cost a look at all.
+        source.logic.in_order(source.filter, order=source.order)
+        if source.start_key is not None:
+            source.fetch(source.start_key, end_key=source.start_key, limit=1)
     except ValueError as error:
         raise FatalTaskError(f"The iteration cannot start: {error}") from error
 
@@ -146,6 +152,9 @@ def _count(plan: Plan, source: Source, ranges: Sequence[KeyRange]) -> tuple[int 
         # A count of all would be wrong for a run that begins in the middle.
         return None, [None] * len(ranges)
     try:
+        if isinstance(ranges, CountedRanges):
+            sizes = ranges.count_each()
+            return sum(sizes), [*sizes]
         if plan.key_ranges_getter is not None and len(ranges) > 1 and isinstance(source.logic, ModelLogic):
             sizes = [count_between(source, start, end) for start, end in ranges]
             return sum(sizes), [*sizes]
@@ -153,7 +162,7 @@ def _count(plan: Plan, source: Source, ranges: Sequence[KeyRange]) -> tuple[int 
         if total is None:
             return None, [None] * len(ranges)
         # Our own ranges hold about equally many.
-        return total, [total * (part + 1) // len(ranges) - total * part // len(ranges) for part in range(len(ranges))]
+        return total, [*split_evenly(total, len(ranges))]
     except FieldError as error:
         raise FatalTaskError(f"The iteration cannot start: {error}") from error
     except ValueError as error:
@@ -306,7 +315,8 @@ def end_run(iteration: IterationRecord, plan: Plan) -> None:
     if plan.is_kept:
         forget_plan(now)
     if plan.drops_shards:
-        now.options["done"], now.options["failed"] = state.sum_shards(now.id)
+        shards = state.list_done_shards(now.id)
+        now.options["done"], now.options["failed"] = sum(s.done for s in shards), sum(s.failed for s in shards)
         state.save_options(now)
         state.drop_shards(now.id)
     if plan.repeat_in is not None and now.options.get("repeats", True):

@@ -14,13 +14,14 @@ from typing import Any, Final
 
 from django.db import connections, models
 from django.db.models import Count, F, Max, Min, Q, Window
-from django.db.models.functions import Mod, RowNumber
+from django.db.models.functions import Mod, NullIf, Rank, RowNumber
 
 from soc_tasks.logic.batches import ModelLogic
 from soc_tasks.logic.datastore_queries import is_query
 from soc_tasks.logic.datastore_ranges import divide
 from soc_tasks.logic.filters import coerce_value, get_value_field
-from soc_tasks.logic.seek import Order
+from soc_tasks.logic.full_logic import CountedRanges, KeyRange, split_evenly
+from soc_tasks.logic.seek import Order, look_up
 
 #: `(start, end)` of values, half-open; None is an open end.
 Range = tuple[Any, Any]
@@ -31,6 +32,9 @@ Getter = Callable[[Any, int], Any]
 MAX_SHARDS: Final = 1000
 #: Integers are divided by arithmetic if at least this share of those between the first and the last is there.
 DENSE: Final = 0.9
+#: In how many places, and at how many integers in each, it is looked how dense they are.
+_PROBES: Final = 16
+_PROBED: Final = 64
 #: Types whose values Python compares as every database does; text has collations, and MariaDB its own order of UUIDs.
 _SAME_ORDER: Final = (models.IntegerField, models.FloatField, models.DecimalField, models.DateField, models.TimeField)
 #: One more than the greatest UUID.
@@ -45,20 +49,20 @@ def check_shard_count(count: Any) -> int:
 
 
 def default_key_ranges(queryset: Any, shard_count: int) -> list[Range]:
-    """Divide by arithmetic where the order field holds integers with few gaps, and by quantiles else.
+    """Divide a whole table by arithmetic where the field holds integers with few gaps; by quantiles everything else.
+
+    How many gaps there are is looked up in a few places of the index.
 
     Args:
         queryset: what is iterated over, in the order of the field.
         shard_count: how many ranges, at most.
     """
     rows, order = _take(queryset)
-    if order.unique and isinstance(get_value_field(order.field), models.IntegerField):
-        name = order.name
-        found = rows.order_by().aggregate(low=Min(name), high=Max(name), count=Count(name))
-        if found["low"] is None:
-            return [(None, None)]
-        if found["count"] >= DENSE * (found["high"] - found["low"] + 1):
-            return _divide(found["low"], found["high"] + 1, shard_count)
+    if order.unique and isinstance(get_value_field(order.field), models.IntegerField) and _is_whole(rows):
+        low, high = _find_ends(rows, order)
+        if low is not None and _is_dense(rows, order, low, high):
+            ranges = _divide(low, high + 1, shard_count)
+            return CountedRanges(ranges, lambda: split_evenly(rows.count(), len(ranges)))
     return sampled_key_ranges(queryset, shard_count)
 
 
@@ -78,11 +82,20 @@ def sequential_int_key_ranges(queryset: Any, shard_count: int) -> list[Range]:
             f"sequential_int_key_ranges needs integers, and {order.model._meta.label}.{order.field.name} holds none; "
             "sampled_key_ranges takes every type."
         )
-    # Not both in one query: each is a look at one end of the index.
-    low = rows.order_by().aggregate(low=Min(order.name))["low"]
+    low, high = _find_ends(rows, order)
     if low is None:
-        return [(None, None)]
-    return _divide(low, rows.order_by().aggregate(high=Max(order.name))["high"] + 1, shard_count)
+        return CountedRanges([(None, None)], lambda: [rows.count()])
+    ranges = _divide(low, high + 1, shard_count)
+
+    def count() -> list[int]:
+        # Of what lies between the ends alone: beyond them the ends were looked for already.
+        closed = zip([low, *(end for _, end in ranges[:-1])], [*(end for _, end in ranges[:-1]), high + 1], strict=True)
+        numbers = [_count_between(rows, order, start, end) for start, end in closed]
+        if order.nullable:
+            numbers[-1] += rows.order_by().filter((f"{order.name}__isnull", True)).count()
+        return numbers
+
+    return CountedRanges(ranges, count)
 
 
 def uuid_key_ranges(queryset: Any, shard_count: int) -> list[Range]:
@@ -116,15 +129,36 @@ def sampled_key_ranges(queryset: Any, shard_count: int) -> list[Range]:
     """
     rows, order = _take(queryset)
     count = check_shard_count(shard_count)
-    if order.nullable:
-        rows = rows.filter((f"{order.name}__isnull", False))
-    numbered = rows.order_by().annotate(
-        soc_number=Window(RowNumber(), order_by=F(order.name).asc()), soc_total=Window(Count("*"))
-    )
+    by_value = F(order.name).asc()
+    numbered: dict[str, Any] = {
+        "soc_row": Window(RowNumber(), order_by=by_value),
+        "soc_total": Window(Count("*")),
+        # The number of the first with the same value, as the database compares them.
+        **({} if order.unique else {"soc_tie": Window(Rank(), order_by=by_value)}),
+        **({"soc_values": Window(Count(order.name))} if order.nullable else {}),
+    }
+    values = F("soc_values") if order.nullable else F("soc_total")
+    nulls_first = order.nullable and connections[rows.db].features.order_by_nulls_first
+    place = F("soc_row") - (F("soc_total") - values if nulls_first else 0) - 1
     # True for the first row of every part; by remainders, for not every database divides whole numbers as wholes.
-    first = numbered.annotate(soc_rest=Mod((F("soc_number") - 1) * count, F("soc_total"))).filter(soc_rest__lt=count)
-    lowest, *bounds = first.order_by("soc_number").values_list(order.name, flat=True) or [None]
-    return _join([bound for bound in dict.fromkeys(bounds) if bound != lowest])
+    begins = Q(soc_place__gte=0, soc_place__lt=values, soc_rest__gte=0, soc_rest__lt=count)
+    found = list(
+        rows.order_by()
+        .annotate(**numbered)
+        .annotate(soc_place=place, soc_rest=Mod(place * count, NullIf(values, 0)))
+        # The first of all tells how many there are, even where none has a value.
+        .filter(begins | Q(soc_row=1))
+        .order_by("soc_row")
+        .values("soc_place", *numbered, soc_value=F(order.name))
+    )
+    total = found[0]["soc_total"] if found else 0
+    bounds: dict[int, Any] = {}
+    for row in found:
+        start = row["soc_place"] - row["soc_row"] + row.get("soc_tie", row["soc_row"])
+        if row["soc_value"] is not None and start:
+            bounds.setdefault(start, row["soc_value"])
+    sizes = [end - start for start, end in pairwise([0, *bounds, total])]
+    return CountedRanges(_join(list(bounds.values())), lambda: sizes)
 
 
 def datastore_key_ranges(
@@ -162,7 +196,7 @@ def find_key_ranges(
     filter: Any = None,
     order: str | None = None,
     getter: Getter | None = None,
-) -> list[tuple[str | None, str | None]]:
+) -> list[KeyRange]:
     """Return the ranges of shards as keys of a logic.
 
     Args:
@@ -180,11 +214,53 @@ def find_key_ranges(
         return [(None, None)]
     rows = logic.in_order(filter, order=order)
     given = (getter or default_key_ranges)(rows, shard_count)
-    ranges = _check(rows, Order.parse(logic.model, order or logic.order_field), given)
-    return [
+    # The database itself has sorted what ours return.
+    is_sorted = getter is None or getter in _OURS
+    ranges = _check(rows, Order.parse(logic.model, order or logic.order_field), given, is_sorted)
+    keys: list[KeyRange] = [
         tuple(None if bound is None else logic.get_key_at(bound, order=order) for bound in pair)  # type: ignore[misc]
         for pair in ranges
     ]
+    return given.like(keys) if is_sorted and isinstance(given, CountedRanges) else keys
+
+
+#: Whose ranges need no look at the rows to be believed.
+_OURS: Final = (default_key_ranges, sequential_int_key_ranges, uuid_key_ranges, sampled_key_ranges)
+
+
+def _is_whole(rows: Any) -> bool:
+    """Tell whether rows are all of a table, so that the ends of an index are theirs."""
+    query = rows.query
+    joined = [alias for alias in query.alias_map if query.alias_refcount[alias]]
+    return not (query.where or len(joined) > 1 or query.annotations or query.distinct or query.is_empty())
+
+
+def _find_ends(rows: Any, order: Order) -> tuple[Any, Any]:
+    """Return the first and the last value, or None for both.
+
+    Not both in one query: each is a look at one end of the index, up to the first row that counts.
+    """
+    low = rows.order_by().aggregate(low=Min(order.name))["low"]
+    return (None, None) if low is None else (low, rows.order_by().aggregate(high=Max(order.name))["high"])
+
+
+def _count_between(rows: Any, order: Order, start: Any, end: Any) -> int:
+    between = order.since(order.name, start) & order.before(order.name, end)
+    return int(look_up(rows.order_by(), between).count())
+
+
+def _is_dense(rows: Any, order: Order, low: int, high: int) -> bool:
+    """Tell whether few of the integers between two are missing, by those in a few places."""
+    span = high - low + 1
+    if span <= _PROBES * _PROBED:
+        return False  # So few are divided exactly.
+    missing = 0
+    for number in range(_PROBES):
+        start = low + (span - _PROBED) * number // (_PROBES - 1)
+        missing += _PROBED - _count_between(rows, order, start, start + _PROBED)
+        if missing > (1 - DENSE) * _PROBES * _PROBED:
+            return False
+    return True
 
 
 def _take(queryset: Any) -> tuple[Any, Order]:
@@ -223,7 +299,7 @@ def read_ranges(given: Any) -> list[Range]:
     return [(start, end) for start, end in given]
 
 
-def _check(rows: Any, order: Order, given: Any) -> list[Range]:
+def _check(rows: Any, order: Order, given: Any, is_sorted: bool) -> list[Range]:
     """Return ranges in their order, without empty ones, if every row is in one of them."""
     pairs = read_ranges(given)
     ranges = [tuple(None if part is None else coerce_value(order.field, part, rows.db) for part in p) for p in pairs]
@@ -234,7 +310,7 @@ def _check(rows: Any, order: Order, given: Any) -> list[Range]:
         ranges.sort(key=lambda pair: (pair[0] is not None, pair[0] if pair[0] is not None else 0))
     elif len(ranges) <= MAX_SHARDS:
         ranges = _chain(ranges)
-    problem = _find_problem(rows, order, ranges, comparable)
+    problem = _find_problem(rows, order, ranges, comparable, is_sorted)
     if problem is not None:
         shown = ", ".join(f"({start!r}, {end!r})" for start, end in ranges[:100])
         raise ValueError(f"The key ranges [{shown}] {problem}. Ranges are half-open, and None is an open end.")
@@ -258,14 +334,14 @@ def _chain(ranges: list[Any]) -> list[Any]:
     return chain or ranges
 
 
-def _find_problem(rows: Any, order: Order, ranges: list[Any], comparable: bool) -> str | None:
+def _find_problem(rows: Any, order: Order, ranges: list[Any], comparable: bool, is_sorted: bool) -> str | None:
     """Return what is wrong with ranges, or None."""
     if not ranges:
         return "leave all rows out" if rows.exists() else None
     if len(ranges) > MAX_SHARDS:
         return f"are more than {MAX_SHARDS}"
     for start, end in ranges:
-        if start is not None and end is not None and _falls(rows, order, start, end, comparable):
+        if not is_sorted and start is not None and end is not None and _falls(rows, order, start, end, comparable):
             return f"overlap: {end!r} comes before {start!r}"
     for (_, end), (following, _) in pairwise(ranges):
         if end is None or following is None or (comparable and following < end):
@@ -273,14 +349,15 @@ def _find_problem(rows: Any, order: Order, ranges: list[Any], comparable: bool) 
         if following != end:
             return f"leave a gap, or overlap, between {end!r} and {following!r}"
     start, end = ranges[0][0], ranges[-1][1]
-    outside = Q()
+    outside = []
     if start is not None:
-        outside |= order.before(order.name, start)
+        outside.append(order.before(order.name, start))
     if end is not None:
-        outside |= order.since(order.name, end)
+        outside.append(order.since(order.name, end))
         if order.nullable:
-            outside |= Q((f"{order.name}__isnull", True))
-    if outside and rows.filter(outside).exists():
+            outside.append(Q((f"{order.name}__isnull", True)))
+    # Each for itself: with OR some databases read the whole table.
+    if any(look_up(rows, condition).exists() for condition in outside):
         return "leave rows out: there are some before the first or behind the last"
     return None
 
@@ -289,4 +366,4 @@ def _falls(rows: Any, order: Order, start: Any, end: Any, comparable: bool) -> b
     """Tell whether a range ends before it begins; where only the database knows, if rows are in between."""
     if comparable:
         return bool(end < start)
-    return bool(rows.filter(order.since(order.name, end), order.before(order.name, start)).exists())
+    return bool(look_up(rows, order.since(order.name, end) & order.before(order.name, start)).exists())

@@ -189,6 +189,10 @@ class BaseState(BaseLedger, BaseFigures, ABC):
     def list_shards(self, *iteration_ids: str) -> list[ShardRecord]:
         """Return the shards of iterations by index."""
 
+    def list_done_shards(self, iteration_id: str) -> list[ShardRecord]:
+        """Return the shards of an iteration of which the open transaction has seen the last one end, by index."""
+        return self.list_shards(iteration_id)
+
     @abstractmethod
     def read_progress(self, iteration_id: str) -> tuple[IterationRecord, list[ShardRecord]] | None:
         """Return an iteration and its shards by index, as far as they tell of progress: contexts may be large.
@@ -202,7 +206,7 @@ class BaseState(BaseLedger, BaseFigures, ABC):
 
     @abstractmethod
     def locked_shard(
-        self, iteration_id: str, index: int, *, wait: bool = False
+        self, iteration_id: str, index: int, *, wait: bool = False, for_view: bool = False
     ) -> AbstractContextManager[ShardRecord | None]:
         """Open a transaction that holds the shard; None where there is no such shard.
 
@@ -210,6 +214,7 @@ class BaseState(BaseLedger, BaseFigures, ABC):
             iteration_id, index: which shard.
             wait: whether to wait for whoever holds it: for deliveries that have leased it, which others hold but for a
                 moment.
+            for_view: whether the site's own code runs in it: then it is of the level that the site has chosen.
 
         Raises:
             ShardBusyError: another delivery holds it.

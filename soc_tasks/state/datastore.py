@@ -201,7 +201,9 @@ class DatastoreState(DatastoreOutbox, DatastoreLetters, DatastoreLedger, Datasto
         return [read_shard(entity) for entity in entities if entity is not None]
 
     @contextmanager
-    def locked_shard(self, iteration_id: str, index: int, *, wait: bool = False) -> Iterator[ShardRecord | None]:
+    def locked_shard(
+        self, iteration_id: str, index: int, *, wait: bool = False, for_view: bool = False
+    ) -> Iterator[ShardRecord | None]:
         """Open a transaction that has read the shard: whoever changes it meanwhile undoes one of both."""
         key = self._shard_key(iteration_id, index)
 

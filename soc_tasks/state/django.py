@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from soc_tasks.conf import get_settings
 from soc_tasks.engine.clock import from_micros
 from soc_tasks.engine.store import get_store
+from soc_tasks.engine.store.locking import LockingStore
 from soc_tasks.meta import read_meta
 from soc_tasks.models import DeadLetterRow, IterationRow, PayloadRow, ReceiptRow, ShardRow
 from soc_tasks.state.base import BaseState, DeadLetter, IterationRecord, ShardBusyError, ShardRecord
@@ -81,6 +82,27 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, Base
     @cached_property
     def _iterations(self) -> IterationTable:
         return IterationTable(self._alias, ITERATION_FIELDS)
+
+    def atomic(self) -> AbstractContextManager[Any]:
+        """Open a transaction, READ COMMITTED whatever the level of the site's, or a part of the one that is open."""
+        connection, store = connections[self.alias], get_store(self.alias)
+        if connection.in_atomic_block or not isinstance(store, LockingStore):
+            return super().atomic()
+        return self._read_committed(store)
+
+    @contextmanager
+    def _read_committed(self, store: LockingStore) -> Iterator[None]:
+        connection = connections[self.alias]
+        connection.ensure_connection()
+        # Without autocommit a transaction may be open already.
+        begins = connection.get_autocommit()
+        if begins:
+            store.read_committed(None)
+        with super().atomic():
+            if begins:
+                with connection.cursor() as cursor:
+                    store.read_committed(cursor)
+            yield
 
     def now(self) -> datetime:
         """Return the time by the database's clock, where the machines that share it may have others."""
@@ -220,6 +242,18 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, Base
         rows = ShardRow.objects.using(self.alias).filter(iteration_id__in=iteration_ids).order_by("iteration", "index")
         return [_read_shard(row) for row in rows]
 
+    def list_done_shards(self, iteration_id: str) -> list[ShardRecord]:
+        """Return the shards as they ended, where the open transaction may have begun before they did."""
+        connection = connections[self.alias]
+        if connection.vendor != "mysql" or not connection.in_atomic_block:
+            # On PostgreSQL the count of unfinished ones would not have changed in such a transaction.
+            return self.list_shards(iteration_id)
+        if getattr(connection, "isolation_level", None) == "read committed":
+            return self.list_shards(iteration_id)
+        # REPEATABLE READ of MySQL and MariaDB shows rows as they were, unless they are locked.
+        rows = ShardRow.objects.using(self.alias).filter(iteration_id=iteration_id).order_by("index")
+        return [_read_shard(row) for row in rows.select_for_update()]
+
     def read_progress(self, iteration_id: str) -> tuple[IterationRecord, list[ShardRecord]] | None:
         """Return what tells of progress, by two or three queries."""
         rows = IterationRow.objects.using(self.alias).filter(pk=iteration_id)
@@ -240,11 +274,13 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, Base
             rows.update(owner=F("owner"))
 
     @contextmanager
-    def locked_shard(self, iteration_id: str, index: int, *, wait: bool = False) -> Iterator[ShardRecord | None]:
+    def locked_shard(
+        self, iteration_id: str, index: int, *, wait: bool = False, for_view: bool = False
+    ) -> Iterator[ShardRecord | None]:
         """Open a transaction that holds the shard's row."""
         with ExitStack() as stack:
             try:
-                stack.enter_context(self.atomic())
+                stack.enter_context(super().atomic() if for_view else self.atomic())
                 values = self._shards.lock(iteration_id, index, wait=wait)
             except OperationalError as error:
                 if not is_lock_error(error):

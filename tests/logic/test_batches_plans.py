@@ -92,6 +92,27 @@ def test_whole_values_are_cut_off_at_the_same_cost(many):
     assert max(costs) <= 3 * min(costs), costs
 
 
+@pytest.mark.parametrize(
+    ("model", "order", "bounds"),
+    [
+        (Event, "pk", {"pk__gte": 1, "pk__lte": NUMBER}),
+        (Event, "-pk", {"pk__gte": 1, "pk__lte": NUMBER}),
+        (Parcel, "pk", {"pk__gt": "p", "pk__lt": "q"}),
+    ],
+)
+@pytest.mark.parametrize("shape", ["source", "filter"])
+def test_bounds_of_ones_own_are_no_beginning_of_each_batch(many, model, order, bounds, shape):
+    rows = model.objects.filter(**bounds) if shape == "source" else model.objects.all()
+    logic = ModelLogic(rows, order, batch_size=SIZE)
+    costs = []
+    for key in get_checkpoints(logic)[:-1]:
+        with Watch() as watch:
+            entities, _ = logic.getBatchOfData(bounds if shape == "filter" else None, key)
+        assert len(entities) == SIZE
+        costs.append(watch.steps)
+    assert max(costs) <= 4 * costs[0], costs
+
+
 def test_empty_ranges_cost_next_to_nothing(many):
     logic = ModelLogic(Event, "kind", batch_size=SIZE)
     pk = Event.objects.filter(kind=3).values_list("pk", flat=True)[5000]

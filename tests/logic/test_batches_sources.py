@@ -169,6 +169,20 @@ def test_sources_that_cannot_be_read_from_a_key_on(reason):
         ModelLogic(REFUSED[reason]())
 
 
+@pytest.mark.parametrize("reason", ["sliced", "combines"])
+def test_instead_of_a_part_its_keys_are_iterated_over(reason):
+    entries = make_entries(20)
+    rows = Entry.objects.order_by()
+    part = {
+        "sliced": rows.order_by("pk")[5:9],
+        "combines": rows.filter(pk=entries[3].pk).union(rows.filter(pk=entries[7].pk)),
+    }[reason]
+    with pytest.raises(ValueError, match=r"filter\(pk__in=list\(queryset\.values_list\('pk', flat=True\)\)\)"):
+        ModelLogic(part)
+    keys = list(part.values_list("pk", flat=True))
+    assert walk(ModelLogic(Entry.objects.filter(pk__in=keys), batch_size=3)) == sorted(keys)
+
+
 @pytest.mark.parametrize("source", [None, "student", Entry(), [], Entry.objects.raw("SELECT 1")])
 def test_sources_that_are_none(source):
     with pytest.raises(TypeError, match="model class or a queryset"):

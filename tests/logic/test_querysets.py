@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.db.models import Count, F, Prefetch, Q
 
-from soc_tasks import PayloadError, TaskTooLargeError, defer
+from soc_tasks import PayloadError, TaskTooLargeError, defer, defer_iteration_with_finalize
 from soc_tasks.backends import get_backend
 from soc_tasks.models import PayloadRow
 from tests.specimen import functions
@@ -127,6 +127,13 @@ def test_it_never_stands_in_a_message(task_queues):
 def test_what_has_no_such_form_is_refused(task_queues, make, what):
     with pytest.raises(PayloadError, match=rf"kwargs\['rows'\].*{what}.*primary keys"):
         defer(functions.note, rows=make())
+    assert task_queues.get_task_count() == 0
+
+
+@pytest.mark.parametrize("make", [lambda: Row.objects.all()[:5], lambda: Row.objects.all().union(Row.objects.all())])
+def test_what_to_iterate_over_in_place_of_a_part_is_said(task_queues, make):
+    with pytest.raises(PayloadError, match=r"Q\(\.\.\.\) \| Q\(\.\.\.\).*filter\(pk__in=list\("):
+        defer_iteration_with_finalize(make(), functions.note, functions.note)
     assert task_queues.get_task_count() == 0
 
 

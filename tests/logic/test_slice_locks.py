@@ -103,7 +103,7 @@ def test_a_batch_that_is_done_waits_for_whoever_holds_the_shard(run):
     assert read() == ("done", 6, 0, "")
 
 
-@pytest.mark.parametrize("number", ["40P01", "40001", 1213, 1205])
+@pytest.mark.parametrize("number", ["40P01", "40001", 1213, 1020, 1205])
 def test_a_batch_that_is_done_is_written_down_again_after_a_conflict(run, monkeypatch, number):
     seen, errors, save = [], [make_error(number)] * 2, get_state().save_shard
 
@@ -133,7 +133,7 @@ def test_a_conflict_that_does_not_end_is_busy(run, monkeypatch):
     assert read()[:3] == ("running", 0, 0)
 
 
-@pytest.mark.parametrize("number", ["40P01", "40001", 1213])
+@pytest.mark.parametrize("number", ["40P01", "40001", 1213, 1020])
 def test_an_atomic_batch_that_was_chosen_as_a_victim_comes_again_uncounted(run, number):
     calls = []
 

@@ -13,9 +13,10 @@ from django.db import OperationalError, connections
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: PostgreSQL, appendix A: deadlock_detected, serialization_failure; MySQL's and MariaDB's reference: ER_LOCK_DEADLOCK.
+#: PostgreSQL, appendix A: deadlock_detected, serialization_failure; MySQL's and MariaDB's reference: ER_LOCK_DEADLOCK,
+#: ER_CHECKREAD (what innodb_snapshot_isolation has refused).
 _UNDONE_STATES: Final = frozenset({"40P01", "40001"})
-_UNDONE_NUMBER: Final = 1213
+_UNDONE_NUMBERS: Final = frozenset({1213, 1020})
 #: Likewise lock_not_available; ER_LOCK_WAIT_TIMEOUT, ER_LOCK_NOWAIT.
 _LOCK_STATE: Final = "55P03"
 _LOCK_NUMBERS: Final = frozenset({1205, 3572})
@@ -38,7 +39,7 @@ def read_code(error: BaseException) -> tuple[str | None, int | None]:
 def was_undone(error: BaseException) -> bool:
     """Tell whether a database undid a whole transaction, so that others could go on: made again, it may succeed."""
     state, number = read_code(error)
-    return state in _UNDONE_STATES or number == _UNDONE_NUMBER
+    return state in _UNDONE_STATES or number in _UNDONE_NUMBERS
 
 
 def is_lock_missed(error: BaseException) -> bool:
