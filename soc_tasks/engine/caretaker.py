@@ -19,7 +19,7 @@ from soc_tasks.engine.reaper import Reaper
 from soc_tasks.engine.store.base import Store
 from soc_tasks.engine.store.checkpoints import keep_checkpoints
 from soc_tasks.engine.tally import Tally
-from soc_tasks.engine.verdicts import Verdict
+from soc_tasks.engine.verdicts import Outcome, Verdict
 
 logger = logging.getLogger("soc_tasks.engine")
 
@@ -122,9 +122,10 @@ class Caretaker:
         self._jump = 0
 
     def count(self, verdicts: Sequence[Verdict]) -> int:
-        """Count verdicts that were written down; return how many there are."""
+        """Count verdicts that were written down; return how many of them were attempts."""
         self.tally.count(verdicts, self._clock.now())
-        return len(verdicts)
+        returned = Outcome.RETURNED
+        return sum(verdict.outcome is not returned for verdict in verdicts)
 
     def leave(self) -> None:
         """Strike this process off; what it still leases comes back as it was."""

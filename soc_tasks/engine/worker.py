@@ -87,7 +87,7 @@ class Worker:
     ) -> None:
         self.alias = alias if alias is not None else get_settings().database
         self.store = get_store(self.alias) if store is None else store
-        #: How many verdicts were written down.
+        #: How many attempts were settled; what was claimed and given back is none.
         self.settled = 0
         self._queues = None if queues is None else frozenset(queues)
         self._until_empty = until_empty
