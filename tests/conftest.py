@@ -1,40 +1,12 @@
-"""Fixtures for all tests; what tests may lack is in requirements.py."""
+"""Fixtures for all tests; what tests may lack is in requirements.py, and which of them a run has in shares.py."""
 
 from __future__ import annotations
 
-import zlib
-
 import pytest
 
-pytest_plugins = ["pytester", "tests.requirements", "tests.databases", "tests.emulators", "tests.figures"]
-
-
-#: What `--part` divides; contracts of states and backends are for each database as a whole.
-DIVIDED = ("tests/logic/", "tests/views/")
-
-
-def pytest_addoption(parser):
-    """Let several runs, on several databases, have a part of the tests each."""
-    parser.addoption("--part", default="1/1", help=f"N/OF: the Nth part of the functions in {' and '.join(DIVIDED)}")
-
-
-def is_in_part(nodeid, number, of):
-    """Tell whether a test is of a part: all cases of a function are of one, whatever their ids."""
-    function = nodeid.partition("[")[0]
-    return not nodeid.startswith(DIVIDED) or zlib.crc32(function.encode()) % of == number - 1
-
-
-def pytest_collection_modifyitems(config, items):
-    """Leave tests out that take minutes, unless `-m` names them, and those of other parts."""
-    number, of = map(int, config.option.part.split("/"))
-    with_long = "long" in config.option.markexpr
-    kept, left_out = [], []
-    for item in items:
-        keep = (with_long or item.get_closest_marker("long") is None) and is_in_part(item.nodeid, number, of)
-        (kept if keep else left_out).append(item)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = kept
+pytest_plugins = [
+    "pytester", "tests.requirements", "tests.shares", "tests.databases", "tests.emulators", "tests.figures",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

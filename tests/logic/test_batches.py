@@ -92,7 +92,8 @@ def test_ranges_between_any_two_keys_are_half_open(field, sign):
         if keys[first] is not None:
             expected = [row.pk for row in rows[first:end]]
             assert walk(logic, keys[first], end_key=keys[end], batch_size=2) == expected
-        assert walk(logic, end_key=keys[end], batch_size=3) == [row.pk for row in rows[:end]]
+    for end, key in enumerate(keys):
+        assert walk(logic, end_key=key, batch_size=3) == [row.pk for row in rows[:end]]
     assert logic.getBatchOfData(keys[-2], end_key=keys[0]) == ([], None)
 
 

@@ -40,7 +40,7 @@ def test_the_key_behind_so_many(field):
     for start, end in [(None, None), (None, keys[20]), (keys[3], None), (keys[3], keys[19]), (keys[7], keys[8])]:
         first, last = keys.index(start) if start else 0, keys.index(end) if end else 24
         assert count_between(source, start, end) == last - first
-        for number in range(26):
+        for number in (0, 1, 2, 4, 5, 6, 15, 16, 17, 23, 24, 25):
             wanted = keys[first + number] if first + number < last else None
             assert find_key_behind(source, start, end, number) == wanted
 
@@ -49,11 +49,12 @@ def test_the_key_behind_so_many(field):
 def test_parts_hold_every_row_once(field):
     make_entries(24)
     logic = ModelLogic(Entry, field, batch_size=5)
+    whole = walk(logic)
     for number in range(1, 24):
         cut = find_key_behind(make_source(logic), None, None, number)
         first, second = walk(logic, end_key=cut), walk(logic, cut)
         assert len(first) == number
-        assert first + second == walk(logic)
+        assert first + second == whole
 
 
 def test_a_filter_counts():
@@ -66,7 +67,7 @@ def test_a_filter_counts():
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_what_comes_first_wherever_the_keys_lie(field):
-    make_entries(16)
+    make_entries(10)
     logic = ModelLogic(Entry, field)
     source, keys = make_source(logic), keys_of(logic)
     for (one, key), (other, end) in itertools.product(enumerate(keys), repeat=2):

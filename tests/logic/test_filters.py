@@ -132,7 +132,7 @@ LOOKUPS = ["exact", "in", "gt", "gte", "lt", "lte", "range", "isnull"]
 
 
 @pytest.mark.django_db
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(FIELDS), st.sampled_from(LOOKUPS), JSON_VALUES)
 def test_whatever_is_posted_the_database_takes_it_or_it_is_refused(field, lookup, value):
     logic = ModelLogic(Entry)
@@ -144,7 +144,7 @@ def test_whatever_is_posted_the_database_takes_it_or_it_is_refused(field, lookup
 
 
 @pytest.mark.django_db
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from([name for name in FIELDS if name not in ("blob", "facts", "mass")]), JSON_VALUES, JSON_VALUES)
 def test_whatever_is_given_as_a_key_the_database_takes_it_or_it_is_refused(field, value, pk):
     logic = ModelLogic(Entry, field)
