@@ -1,9 +1,9 @@
 """Which tests a run leaves out, because another run, on another database or interpreter, has them.
 
 - `--part N/OF`: of the functions of `DIVIDED`, the Nth part; for several databases.
-- `--share N/OF`: every function, but of each that has several cases the Nth share of them; for several interpreters. All
-  runs together have every case once, and every function on each interpreter. What is in `WHOLE` runs in each of them, and
-  what is in `ONCE` in one.
+- `--share N/OF`: every function, but of each that has several cases the Nth share of them; for several interpreters.
+  All runs together have every case once, and every function on each interpreter. What is in `WHOLE` runs in each of
+  them, and what is in `ONCE` in one.
 
 Both leave out the same tests in every run: neither order nor seed matters.
 """
@@ -17,21 +17,40 @@ from collections import defaultdict
 DIVIDED = ("tests/logic/", "tests/views/")
 #: Here the interpreter, or Django, is what may make a difference from case to case.
 WHOLE = (
-    *(f"tests/logic/test_{name}" for name in ("arguments", "codecs", "instances", "payloads", "querysets", "references")),
-    *("tests/views/console/", "tests/views/test_decorators", "tests/test_public_api", "tests/test_signatures"),
+    "tests/logic/test_arguments",
+    "tests/logic/test_codecs",
+    "tests/logic/test_instances",
+    "tests/logic/test_payloads",
+    "tests/logic/test_querysets",
+    "tests/logic/test_references",
+    "tests/test_public_api",
+    "tests/test_signatures",
+    "tests/views/console/",
+    "tests/views/test_decorators",
 )
 #: By share, in turn: what starts and kills processes, servers and browsers takes minutes, and does not depend on the
 #: interpreter.
 ONCE = (
     (
-        *("tests/chaos/", "tests/management/test_sandbox.py", "tests/test_sandbox.py", "tests/engine/test_operation.py"),
-        *("tests/engine/test_processes.py", "tests/engine/test_runserver.py", "tests/engine/test_checkpoints.py"),
-        *("tests/engine/test_simulated_day.py", "tests/engine/server/test_serving.py"),
+        "tests/chaos/",
+        "tests/engine/server/test_serving.py",
+        "tests/engine/test_checkpoints.py",
+        "tests/engine/test_operation.py",
+        "tests/engine/test_processes.py",
+        "tests/engine/test_runserver.py",
+        "tests/engine/test_simulated_day.py",
+        "tests/management/test_sandbox.py",
+        "tests/test_sandbox.py",
     ),
     (
-        *("tests/datastore/", "tests/examples/test_gazetteer_datastore.py", "tests/faults/", "tests/browser/"),
-        *("tests/state/test_contract.py::TestDatastore", "tests/engine/test_store_model.py"),
-        *("tests/backends/test_emulator.py", "tests/test_packaging.py"),
+        "tests/backends/test_emulator.py",
+        "tests/browser/",
+        "tests/datastore/",
+        "tests/engine/test_store_model.py",
+        "tests/examples/test_gazetteer_datastore.py",
+        "tests/faults/",
+        "tests/state/test_contract.py::TestDatastore",
+        "tests/test_packaging.py",
     ),
 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.core import mail
-from django.db import models
+from django.db import connections, models
 
 from soc_tasks.testing.beginnings import Beginning, find_models
 from soc_tasks.testing.moments import own_tables
@@ -79,13 +79,13 @@ class Reader:
                 f"ignore names {', '.join(unknown)}, which is no model and no column here: write app_label.Model or "
                 "app_label.Model.field."
             )
-        self._keys = {pair: {key for key, *_ in self._read_rows(*pair)} for pair in self._models}
+        self._keys = {pair: {key for key, *_ in rows} for pair, rows in self._read_tables().items()}
 
     def read(self) -> Any:
         """Return how it ended."""
         if self._read_state is not None:
             return self._read_state()
-        rows = {pair: self._read_rows(*pair) for pair in self._models}
+        rows = self._read_tables()
         made = {pair: {key for key, *_ in rows[pair]} - self._keys[pair] for pair in rows if _is_made_up(pair[1])}
         state = EndState()
         for (alias, model), table in rows.items():
@@ -99,6 +99,26 @@ class Reader:
         if isinstance(expected, EndState) and isinstance(found, EndState):
             return sorted(expected.differences(found))
         return [] if expected == found else [f"read_state() returns {found!r:.500} instead of {expected!r:.500}"]
+
+    def _read_tables(self) -> dict[tuple[str, type[models.Model]], list[tuple[Any, ...]]]:
+        filled = {alias: self._find_filled(alias) for alias in self._beginning.aliases}
+        return {
+            (alias, model): self._read_rows(alias, model) if model._meta.db_table in filled[alias] else []
+            for alias, model in self._models
+        }
+
+    def _find_filled(self, alias: str) -> set[str]:
+        """Return which tables have rows, by one statement: most have none, run after run."""
+        tables = sorted({model._meta.db_table for of, model in self._models if of == alias})
+        if not tables:
+            return set()
+        connection = connections[alias]
+        quoted = map(connection.ops.quote_name, tables)
+        exist = [f"CASE WHEN EXISTS (SELECT 1 FROM {name}) THEN 1 ELSE 0 END" for name in quoted]  # noqa: S608
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT " + ", ".join(exist))
+            row = cursor.fetchone()
+        return {table for table, is_filled in zip(tables, row, strict=True) if is_filled}
 
     def _read_rows(self, alias: str, model: type[models.Model]) -> list[tuple[Any, ...]]:
         names = [column.attname for column in model._meta.local_concrete_fields]
