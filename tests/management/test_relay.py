@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from soc_tasks.errors import BackendUnavailableError
 from soc_tasks.management.verbs.relay import repeat
-from tests.engine.running import started_processes, until
+from tests.engine.running import PATIENCE, started_processes, until
 
 
 class Rounds:
@@ -86,7 +86,7 @@ def test_a_signal_ends_it_cleanly(start, number):
     until(lambda: process.lines or process.poll() is not None)
     assert process.lines == ["soc_tasks relay ready: every=3600s\n"]
     process.send_signal(number)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_a_database_that_comes_later(start, tmp_path, empty_database):
@@ -101,5 +101,5 @@ def test_a_database_that_comes_later(start, tmp_path, empty_database):
     until(lambda: len(process.errors) > 1 or process.poll() is not None)
     assert "the relay works again" in process.errors[1]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     assert len(process.errors) == 2
