@@ -86,7 +86,7 @@ def test_rows_added_between_batches_harm_no_other(field):
 @pytest.mark.parametrize("field", FIELDS)
 def test_ranges_between_any_two_keys_are_half_open(field, sign):
     logic = ModelLogic(Entry, sign + field)
-    rows = sort_rows(make_entries(9), field, descending=bool(sign))
+    rows = sort_rows(make_entries(7), field, descending=bool(sign))
     keys = [logic.get_key(row) for row in rows] + [None]
     for first, end in itertools.combinations_with_replacement(range(len(keys)), 2):
         if keys[first] is not None:
