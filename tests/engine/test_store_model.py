@@ -17,9 +17,9 @@ from tests.contracts.machine import Machine
 from tests.databases import on_every_database
 
 #: Histories, fewer where each statement is a way to a server and back, and the steps of each.
-EXAMPLES, EXAMPLES_ON_A_SERVER, STEPS = 60, 20, 50
+EXAMPLES, EXAMPLES_ON_A_SERVER, STEPS = 40, 10, 50
 #: How many times as many the long form plays.
-LONG = 20
+LONG = 30
 # How long a step takes is the database's affair.
 _SETTINGS = settings_of(
     deadline=None, stateful_step_count=STEPS, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
