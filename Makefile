@@ -9,6 +9,8 @@ PYTHON ?= python3
 DJANGO ?=
 ARGS ?=
 EDITION ?= datastore
+# What is installed: `test` leaves out what checks style and types.
+EXTRA ?= dev
 
 PY := $(VENV)/bin/python
 # Made anew when pyproject.toml changes.
@@ -31,7 +33,7 @@ $(STAMP): pyproject.toml
 	@test -x $(PY) || $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("soc_tasks needs Python 3.11 or newer, and this is %d.%d: run make with PYTHON=/path/to/python3.11" % sys.version_info[:2])'
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (once; about a minute)"
-	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[dev]' $(if $(DJANGO),'Django$(DJANGO)')
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[$(EXTRA)]' $(if $(DJANGO),'Django$(DJANGO)')
 	@if command -v mariadb_config >/dev/null; then $(PY) -m pip install -qq --disable-pip-version-check --editable '.[test-mysql]'; fi
 	@touch $@
 

@@ -39,8 +39,6 @@ ONCE = (
         "tests/engine/test_processes.py",
         "tests/engine/test_runserver.py",
         "tests/engine/test_simulated_day.py",
-        "tests/management/test_sandbox.py",
-        "tests/test_sandbox.py",
     ),
     (
         "tests/backends/test_emulator.py",
@@ -49,8 +47,10 @@ ONCE = (
         "tests/engine/test_store_model.py",
         "tests/examples/test_gazetteer_datastore.py",
         "tests/faults/",
+        "tests/management/test_sandbox.py",
         "tests/state/test_contract.py::TestDatastore",
         "tests/test_packaging.py",
+        "tests/test_sandbox.py",
     ),
 )
 
