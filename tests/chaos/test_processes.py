@@ -65,13 +65,13 @@ def test_what_a_zombie_did_does_not_count(chaos_site, view, size, note_figure):
 
 @on_every_database
 @in_every_way
-@either(300, 10_000)
+@either(150, 10_000)
 def test_tasks_exist_if_and_only_if_their_transaction_committed(chaos_site, alias, deferred, size, note_figure):
     found = chaos_site.ask("tests.chaos.enqueues", count=size, alias=alias, deferred=deferred, seed=31, timeout=LONG)
     note_figure(f"{'defers' if deferred else 'enqueues'} {chaos_site.vendor:10} {alias:7}", **found)
     assert (found["ghosts"], found["missing"], found["doubled"], found["left"]) == (0, 0, 0, 0)
     assert found["status"] == 0
-    assert found["kills"] >= size / 60
+    assert found["kills"] >= max(5, size / 60)
     assert found["tasks"] >= size / 2
 
 
