@@ -14,8 +14,9 @@ from soc_tasks.engine.store.rows import Leased
 from soc_tasks.engine.tally import MINUTE, PATIENCE, Tally
 from soc_tasks.engine.verdicts import Outcome, Verdict
 from soc_tasks.engine.worker import Worker
-from soc_tasks.values import RetryOptions
+from soc_tasks.values import Answer, RetryOptions
 from tests.databases import on_every_database
+from tests.engine.running import until
 from tests.engine.tasks import make_task
 
 
@@ -100,3 +101,17 @@ def test_a_worker_leaves_what_it_has_counted(engine_database):
         )  # fmt: skip
     assert {queue: counts[:3] for queue, counts in counted.items()} == {"default": (2, 1, 1), "other": (1, 0, 0)}
     assert all(0 < counts[3] < 60 * SECOND for counts in counted.values())
+
+
+@on_every_database
+def test_what_is_given_back_unrun_is_no_attempt(engine_database):
+    """The only thread is held until what waits behind it has gone back, as on a machine that is busy."""
+    store = get_store(engine_database)
+
+    def dispatch(task, delivery):
+        if task.name == "slow":
+            until(lambda: sum(record.state == "running" for record in store.list_tasks()) == 1)
+        return Answer(status=200)
+
+    store.add([make_task(name="slow")] + [make_task() for _ in range(4)])
+    assert Worker(store.alias, threads=1, dispatch=dispatch).run_until_empty() == 5

@@ -87,18 +87,6 @@ def test_no_more_tasks_are_held_than_the_window_lets(store, window):
     assert (len(held), max(held)) == (20, window)
 
 
-def test_what_is_given_back_unrun_is_no_attempt(store):
-    """The only thread is held until what waits behind it has gone back, as on a machine that is busy."""
-
-    def dispatch(task, delivery):
-        if task.name == "slow":
-            until(lambda: sum(record.state == "running" for record in store.list_tasks()) == 1)
-        return Answer(status=200)
-
-    store.add([make_task(name="slow")] + [make_task() for _ in range(4)])
-    assert Worker(store.alias, threads=1, dispatch=dispatch).run_until_empty() == 5
-
-
 def test_busy_tasks_come_again_uncounted(store):
     answers = iter([Answer(status=500, outcome="busy")] * 2)
     calls = []
