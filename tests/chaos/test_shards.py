@@ -72,9 +72,7 @@ def check(note_figure, site, backend, name, atomic, rows, least, longest, seed):
     indirect=["chaos_site"],
 )
 def test_shards_lose_and_double_nothing(chaos_site, backend, name, atomic, note_figure):
-    # Beside `tasks serve` a row takes three times as long, and a process lives four times as long.
-    rows = 5_000 if backend == "cloud_tasks" else 8_000
-    check(note_figure, chaos_site, backend, name, atomic, rows, least=3, longest=SHORT, seed=1)
+    check(note_figure, chaos_site, backend, name, atomic, 20_000, least=3, longest=SHORT, seed=1)
 
 
 @pytest.mark.long
