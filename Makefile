@@ -94,24 +94,23 @@ cover: setup ## Run the tests and report which lines and branches they miss
 chaos: setup ## Kill, stop and doubt everything at full scale, on every database, and print the figures (an hour)
 	$(PY) -m pytest -m long -p no:randomly $(ARGS)
 
-bench: setup bench-peers ## Measure against peers, side by side
+bench: setup bench-peers ## Measure against peers, side by side (ARGS='drain --rounds 5': a part only; ARGS=--help lists them)
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[bench]'
 	@$(PY) -m benchmarks $(ARGS)
-	@$(PY) -m benchmarks.cloud $(ARGS)
-	@$(PY) -m benchmarks.deferred $(ARGS)
-	@$(PY) -m benchmarks.datastore
-	@$(PY) -m benchmarks.iterations $(ARGS)
-	@$(PY) -m benchmarks.console
 
-bench-peers: .venv-peers/.installed .venv-emulator/.installed .venv-maintenance/.installed ## Install peers into environments of their own (Celery wants redis-server)
+# Each into an environment of its own; Redis and PostgreSQL themselves come with the system.
+PEERS := huey dramatiq celery django-q django-tasks procrastinate emulator maintenance
+
+bench-peers: $(PEERS:%=.venv-%/.installed) ## Install peers into environments of their own
+	@command -v redis-server >/dev/null || echo "peers on Redis are left out: apt-get install redis-server"
 
 # It needs a later Python than the others.
-.venv-maintenance/.installed: benchmarks/maintenance.txt
+.venv-maintenance/.installed: benchmarks/contenders/maintenance.txt
 	@python=$$(.ci/find-python 3.13) || { echo "django-maintenance-tasks is left out: it needs Python 3.13"; exit 0; }; \
 	  echo "setting up .venv-maintenance (once)"; test -x .venv-maintenance/bin/python || "$$python" -m venv .venv-maintenance; \
 	  .venv-maintenance/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
-.venv-%/.installed: benchmarks/%.txt
+.venv-%/.installed: benchmarks/contenders/%.txt
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	@echo "setting up .venv-$* (once)"
 	@.venv-$*/bin/python -m pip install -qq --disable-pip-version-check --requirement $<

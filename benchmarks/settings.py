@@ -1,26 +1,35 @@
-"""A site with one task and no middleware, on a SQLite file in WAL mode with synchronous=NORMAL."""
+"""A site with one task, on the database that the environment names: without middleware, or with startproject's."""
 
 from __future__ import annotations
 
 import os
+
+from benchmarks.databases import read_entry
+
+#: What `startproject` writes, without the admin.
+_CONTRIB = [f"django.contrib.{name}" for name in ("auth", "contenttypes", "sessions", "messages", "staticfiles")]
+_MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+_STARTED = os.environ.get("SOC_TASKS_BENCH_SITE") == "startproject"
 
 SECRET_KEY = "benchmarks-only"
 DEBUG = False
 USE_TZ = True
 ALLOWED_HOSTS = ["localhost"]
 ROOT_URLCONF = "benchmarks.site"
-MIDDLEWARE: list[str] = []
-INSTALLED_APPS = ["soc_tasks", "soc_tasks.engine", "benchmarks"]
+STATIC_URL = "static/"
+MIDDLEWARE = _MIDDLEWARE if _STARTED else []
+INSTALLED_APPS = [*(_CONTRIB if _STARTED else []), "soc_tasks", "soc_tasks.engine", "benchmarks"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ["SOC_TASKS_BENCH_DATABASE"],
-        "OPTIONS": {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-        },
-    }
-}
+DATABASES = {"default": read_entry()}
 SOC_TASKS = {"BACKEND": os.environ.get("SOC_TASKS_BENCH_BACKEND", "embedded"), "URL": "https://site.example"}
+# No more tasks are under way than so many: what runs again when a worker is killed.
+if _window := os.environ.get("SOC_TASKS_BENCH_WINDOW"):
+    CLOUD_TASKS_QUEUES = [{"name": "default", "rate_max_concurrent": int(_window)}]

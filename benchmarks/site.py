@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import HttpRequest
 from django.urls import include, path
 
 from benchmarks import marks
-from benchmarks.models import Row
-from soc_tasks import iterative_task, task
+from soc_tasks import task
 
 
 @task
@@ -18,15 +15,7 @@ def noop(request: HttpRequest) -> None:
     marks.hit()
 
 
-@iterative_task(Row, batch_size=1000)
-def walk(request: HttpRequest, entities: list[Any]) -> None:
-    """Look at each row."""
-    for _ in entities:
-        pass
-
-
 urlpatterns = [
     path("noop/", noop, name="noop"),
-    path("walk/", walk, name="walk"),
     path("_tasks/", include("soc_tasks.urls")),
 ]

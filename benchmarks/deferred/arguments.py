@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from benchmarks.deferred.contender import set_up_django
-from benchmarks.deferred.work import noop
+from benchmarks.contenders.base import set_up_django
+from benchmarks.contenders.work import noop
 
 #: For how long each thing is measured in a round, in seconds of processor time.
 SPAN = 0.1

@@ -18,8 +18,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from benchmarks.databases import Entry, sqlite_entry
 from benchmarks.iterations.plot import plot
 from benchmarks.iterations.work import ROWS
 
@@ -74,7 +75,6 @@ CONTENDERS = {
     ],
 }
 
-Entry = dict[str, Any]
 Rates = dict[Contender, dict[str, float]]
 
 
@@ -94,15 +94,7 @@ def databases(vendor: str) -> Iterator[Callable[[], Entry]]:
         numbers = iter(range(1_000_000))
 
         def make() -> Entry:
-            return {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": str(Path(folder) / f"{next(numbers)}.sqlite3"),
-                "OPTIONS": {
-                    "transaction_mode": "IMMEDIATE",
-                    "timeout": 20,
-                    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-                },
-            }
+            return sqlite_entry(Path(folder) / f"{next(numbers)}.sqlite3")
 
         yield make
 

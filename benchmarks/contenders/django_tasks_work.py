@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django_tasks import task
 
-from benchmarks.deferred.work import noop
+from benchmarks.contenders.work import noop
 
 
 @task()
-def call(number: int, address: str) -> None:
+def call(number: int = 0, address: str = "") -> None:
     """Say that it ran."""
     noop(number, address)

@@ -1,0 +1,93 @@
+"""Results as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.contenders.catalog import BY_KEY, CATALOG, DURABILITY, SURVIVES, Entry
+from benchmarks.tasks.goals import GOALS
+from benchmarks.tasks.parts import PARTS, Column
+from benchmarks.tasks.results import Results, find_ratios, find_values, show
+
+
+def make_row(cells: list[str]) -> str:
+    """Return a row of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def make_head(titles: list[str]) -> list[str]:
+    """Return the first two lines of a table."""
+    return [make_row(titles), f"|{'---|' * len(titles)}"]
+
+
+def compare(part: dict[str, Any], entry: Entry, column: Column) -> str:
+    """Return how many times better ours is by a figure, within one round."""
+    ratios = find_ratios(part, entry.beside, [entry.key], column.key)
+    if not entry.beside or not ratios or not (column.more or all(ratios)):
+        return ""
+    return show(ratios if column.more else [1 / ratio for ratio in ratios], "{:.2f}", " x")
+
+
+def make_table(name: str, part: dict[str, Any]) -> list[str]:
+    """Return the table of a part; in `ours is`, above 1 is better for ours, by its first column."""
+    shown = PARTS[name]
+    titles = [column.title for column in shown.columns]
+    first = f"ours is, by {shown.columns[0].title.split(',')[0]}"
+    lines = make_head(["", *titles, *([first] if shown.compared else []), "committed work survives"])
+    for entry in shown.entries:
+        cells = [show(find_values(part, entry.key, column.key), column.form) for column in shown.columns]
+        if any(cells):
+            title = f"**{entry.title}**" if entry.ours else entry.title
+            ratio = [compare(part, entry, shown.columns[0])] if shown.compared else []
+            lines.append(make_row([title, *cells, *ratio, SURVIVES[entry.on]]))
+    return lines
+
+
+def make_part(name: str, part: dict[str, Any], picture: str | None) -> list[str]:
+    """Return what the page says of a part."""
+    shown, rounds = PARTS[name], len(part["rounds"])
+    lines = [
+        shown.what.format(most=part["options"]["most"]),
+        "",
+        f"{part['date']}, `{part['command']}`; load {part['load'][0]} before and {part['load'][1]} after; "
+        + (f"median of {rounds} rounds [lowest - highest]." if rounds > 1 else "one round."),
+        "",
+        *make_table(name, part),
+    ]
+    if part["left_out"]:
+        lines += ["", "Left out:", ""]
+        lines += [f"- {BY_KEY[key].title}: {reason}." for key, reason in sorted(part["left_out"].items())]
+    if picture is not None:
+        lines += ["", f"![{shown.title}: {shown.columns[0].title}]({picture})"]
+    return lines
+
+
+def make_promises() -> list[str]:
+    """Return what each contender promises, as it was measured."""
+    lines = make_head(["", "what was committed", "delivery"])
+    return lines + [make_row([entry.title, DURABILITY[entry.on], entry.promise]) for entry in CATALOG]
+
+
+def make_machine(results: Results) -> list[str]:
+    """Return the machine; where parts were measured on several, each of them."""
+    machines: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for name in PARTS:
+        if name in results:
+            machines.setdefault(tuple(results[name]["machine"].items()), []).append(name)
+    lines = []
+    for machine, names in machines.items():
+        told = ", ".join(f"{key} {value}" for key, value in machine if key not in {"processors", "peers"})
+        found = dict(machine)
+        lines.append(f"- {found['processors']}; {told}; peers: {found['peers'] or 'none'} ({', '.join(names)})")
+    return lines
+
+
+def make_goals(results: Results) -> list[str]:
+    """Return which goals are met."""
+    lines = make_head(["", "goal", "measured", ""])
+    for goal in GOALS:
+        found = goal.measure(results)
+        if found:
+            met = goal.is_met(found)
+            lines.append(make_row([goal.title, goal.aim, show(found, goal.form), "met" if met else "**missed**"]))
+    return lines
