@@ -102,7 +102,7 @@ GOALS = (
     Goal("both", "ours", "p99", 5),
     Goal("both", "ours-full", "commits", 30),
     *(
-        Goal("flat", key, f"{what} all", 1.5, per=f"{what} 10")
+        Goal("flat", key, f"{what} all", 1.5, per=f"{what} ten")
         for key in ("ours", "ours-full", "ours-postgresql")
         for what in ("poll", "claim")
     ),

@@ -8,12 +8,13 @@ from benchmarks.contenders.catalog import CATALOG, Entry
 
 
 class Column(NamedTuple):
-    """A figure: its name in the results, its title, how it is written, and whether more of it is better."""
+    """A figure: its name, its title, how it is written, whether more is better, and whether it is compared."""
 
     key: str
     title: str
     form: str = "{:,.0f}"
     more: bool = True
+    compared: bool = False
 
 
 class Part(NamedTuple):
@@ -27,8 +28,6 @@ class Part(NamedTuple):
     #: Of whom, by what they are; None: of everybody who runs tasks.
     keys: tuple[str, ...] | None = None
     raw: bool = False
-    #: Whether columns are compared with ours.
-    compared: bool = True
     #: Most rounds: where a figure does not depend on the minute.
     rounds: int = 100
 
@@ -47,9 +46,9 @@ PARTS = {
         "Tasks a second that one process hands over while nobody runs them: one by one, in one transaction of the "
         "database, by a call for many.",
         (
-            Column("one", "one by one, /s"),
+            Column("one", "one by one, /s", compared=True),
             Column("transaction", "in a transaction, /s"),
-            Column("bulk", "in bulk, /s"),
+            Column("bulk", "in bulk, /s", compared=True),
         ),
         raw=True,
     ),
@@ -58,7 +57,10 @@ PARTS = {
         "tasks run a second, and the processor time of 1,000",
         "Tasks a second that two worker processes run of those that wait, from the first to the last; and seconds of "
         "processor time for 1,000 of them, of workers and servers together.",
-        (Column("rate", "tasks/s"), Column("processor", "CPU s for 1,000", "{:.2f}", more=False)),
+        (
+            Column("rate", "tasks/s", compared=True),
+            Column("processor", "CPU s for 1,000", "{:.2f}", more=False, compared=True),
+        ),
     ),
     "latency": Part(
         "Latency",
@@ -66,7 +68,7 @@ PARTS = {
         "Milliseconds from the call to the first line of the task, of single tasks on idle workers; and what the idle "
         "workers and servers take of one processor.",
         (
-            Column("p50", "p50, ms", "{:.1f}", more=False),
+            Column("p50", "p50, ms", "{:.1f}", more=False, compared=True),
             Column("p95", "p95, ms", "{:.1f}", more=False),
             Column("idle", "idle, % of a core", "{:.2f}", more=False),
         ),
@@ -77,8 +79,8 @@ PARTS = {
         "One process enqueues one by one as fast as it can while two drain: tasks a second in and out, milliseconds of "
         "a call, and how many of SQLite's commits were the workers'.",
         (
-            Column("in", "in/s"),
-            Column("out", "out/s"),
+            Column("in", "in/s", compared=True),
+            Column("out", "out/s", compared=True),
             Column("p99", "p99 of a call, ms", "{:.1f}", more=False),
             Column("most", "longest call, ms", "{:.0f}", more=False),
             Column("commits", "workers' commits, %", "{:.0f}"),
@@ -88,14 +90,13 @@ PARTS = {
         "However many wait",
         "cost of a poll and of a claim with up to a million tasks",
         "Microseconds (medians) of an empty poll, where so many tasks wait that are not due; and of a claim of ten, "
-        "where so many are due: with 10, with 10,000 and with {most:,} tasks in the table.",
+        "where so many are due: with 10, with a hundredth and with all of {most:,} tasks in the table.",
         tuple(
-            Column(f"{what} {size}", f"{title}, {size} wait, µs", more=False)
+            Column(f"{what} {size}", f"{title}, {shown} wait, µs", more=False)
             for what, title in (("poll", "poll"), ("claim", "claim"))
-            for size in ("10", "10,000", "all")
+            for size, shown in (("ten", "10"), ("hundredth", "a hundredth"), ("all", "all"))
         ),
         ("ours", "ours-full", "ours-postgresql"),
-        compared=False,
     ),
     "memory": Part(
         "Memory",
@@ -107,7 +108,6 @@ PARTS = {
             Column("end", "at the end, MiB", "{:.1f}", more=False),
         ),
         ("ours", "ours-postgresql"),
-        compared=False,
         rounds=1,
     ),
 }

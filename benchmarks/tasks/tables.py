@@ -22,24 +22,28 @@ def make_head(titles: list[str]) -> list[str]:
 
 def compare(part: dict[str, Any], entry: Entry, column: Column) -> str:
     """Return how many times better ours is by a figure, within one round."""
-    ratios = find_ratios(part, entry.beside, [entry.key], column.key)
-    if not entry.beside or not ratios or not (column.more or all(ratios)):
+    ratios = find_ratios(part, entry.beside, [entry.key], column.key) if entry.beside else []
+    if not column.more and not all(ratios):
         return ""
     return show(ratios if column.more else [1 / ratio for ratio in ratios], "{:.2f}", " x")
 
 
 def make_table(name: str, part: dict[str, Any]) -> list[str]:
-    """Return the table of a part; in `ours is`, above 1 is better for ours, by its first column."""
+    """Return the table of a part; in `ours is`, above 1 is better for ours."""
     shown = PARTS[name]
-    titles = [column.title for column in shown.columns]
-    first = f"ours is, by {shown.columns[0].title.split(',')[0]}"
-    lines = make_head(["", *titles, *([first] if shown.compared else []), "committed work survives"])
+    titles = []
+    for column in shown.columns:
+        titles += [column.title, "ours is"] if column.compared else [column.title]
+    lines = make_head(["", *titles, "committed work survives"])
     for entry in shown.entries:
-        cells = [show(find_values(part, entry.key, column.key), column.form) for column in shown.columns]
-        if any(cells):
-            title = f"**{entry.title}**" if entry.ours else entry.title
-            ratio = [compare(part, entry, shown.columns[0])] if shown.compared else []
-            lines.append(make_row([title, *cells, *ratio, SURVIVES[entry.on]]))
+        if entry.key not in part["rounds"][0]:
+            continue
+        cells = []
+        for column in shown.columns:
+            cells.append(show(find_values(part, entry.key, column.key), column.form))
+            if column.compared:
+                cells.append(compare(part, entry, column))
+        lines.append(make_row([f"**{entry.title}**" if entry.ours else entry.title, *cells, SURVIVES[entry.on]]))
     return lines
 
 
