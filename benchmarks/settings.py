@@ -30,6 +30,3 @@ INSTALLED_APPS = [*(_CONTRIB if _STARTED else []), "soc_tasks", "soc_tasks.engin
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {"default": read_entry()}
 SOC_TASKS = {"BACKEND": os.environ.get("SOC_TASKS_BENCH_BACKEND", "embedded"), "URL": "https://site.example"}
-# No more tasks are under way than so many: what runs again when a worker is killed.
-if _window := os.environ.get("SOC_TASKS_BENCH_WINDOW"):
-    CLOUD_TASKS_QUEUES = [{"name": "default", "rate_max_concurrent": int(_window)}]

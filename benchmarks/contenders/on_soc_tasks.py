@@ -1,11 +1,11 @@
-"""soc_tasks: the embedded engine, two worker processes, everything else by default."""
+"""soc_tasks: the embedded engine, two worker processes, everything else by default; the variant is their window."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks.contenders.base import Contender, find_django_file, set_up_django
+from benchmarks.contenders.base import VARIANT, Contender, find_django_file, set_up_django
 from benchmarks.processes import python
 
 #: Tasks of one call of startTasks.
@@ -42,7 +42,8 @@ class SocTasks(Contender):
         return transaction.atomic()
 
     def commands(self) -> list[list[str]]:
-        return [python("-m", "django", "tasks", "-v", "0", "run", "--processes", "2")]
+        window = ("--window", VARIANT) if VARIANT else ()
+        return [python("-m", "django", "tasks", "-v", "0", "run", "--processes", "2", *window)]
 
     @property
     def database_file(self) -> Path | None:

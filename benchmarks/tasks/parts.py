@@ -25,8 +25,9 @@ class Part(NamedTuple):
     brief: str
     what: str
     columns: tuple[Column, ...]
-    #: Of whom, by what they are; None: of everybody who runs tasks.
+    #: Of whom; None: of everybody who runs tasks, without those who differ by what this part does not touch.
     keys: tuple[str, ...] | None = None
+    alike: tuple[str, ...] = ()
     raw: bool = False
     #: Most rounds: where a figure does not depend on the minute.
     rounds: int = 100
@@ -36,7 +37,8 @@ class Part(NamedTuple):
         """Return the contenders."""
         if self.keys is not None:
             return [entry for entry in CATALOG if entry.key in self.keys]
-        return [entry for entry in CATALOG if self.raw or entry.module != "on_raw"]
+        left = [entry for entry in CATALOG if entry.key not in self.alike]
+        return [entry for entry in left if self.raw or entry.module != "on_raw"]
 
 
 PARTS = {
@@ -50,6 +52,7 @@ PARTS = {
             Column("transaction", "in a transaction, /s"),
             Column("bulk", "in bulk, /s", compared=True),
         ),
+        alike=("ours-middleware", "ours-window-10", "ours-window-1", "celery-late"),
         raw=True,
     ),
     "drain": Part(
