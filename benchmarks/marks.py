@@ -61,7 +61,7 @@ def look() -> Seen:
     return Seen(sum(slot[0] for slot in slots), first / 1e9, last / 1e9)
 
 
-def wait_for(count: int, limit: float = 300.0, pause: float = 0.005) -> Seen:
+def wait_for(count: int, limit: float = 120.0, pause: float = 0.005) -> Seen:
     """Return when so many have run.
 
     Raises:

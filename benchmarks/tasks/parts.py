@@ -18,7 +18,7 @@ class Column(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What is measured together; the first column is drawn."""
+    """What is measured together; of most the first column is drawn."""
 
     title: str
     #: For the list of parts; and for the page.

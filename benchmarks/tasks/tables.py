@@ -62,7 +62,7 @@ def make_part(name: str, part: dict[str, Any], picture: str | None) -> list[str]
         lines += ["", "Left out:", ""]
         lines += [f"- {BY_KEY[key].title}: {reason}." for key, reason in sorted(part["left_out"].items())]
     if picture is not None:
-        lines += ["", f"![{shown.title}: {shown.columns[0].title}]({picture})"]
+        lines += ["", f"![{shown.title}: {shown.brief}]({picture})"]
     return lines
 
 
