@@ -29,7 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=5.0, help="both: how long; latency: 4 times that at most")
     parser.add_argument("--samples", type=int, default=100, help="latency: single tasks (default: 100)")
     parser.add_argument("--gap", type=float, default=0.3, help="latency: most seconds between them (default: 0.3)")
-    parser.add_argument("--idle", type=float, default=5.0, help="latency: seconds of idleness (default: 5)")
+    parser.add_argument("--idle", type=float, default=10.0, help="latency: seconds of idleness (default: 10)")
     parser.add_argument("--most", type=int, default=1_000_000, help="flat, memory: tasks (default: 1,000,000)")
     parser.add_argument("--times", type=int, default=200, help="flat: how often each is done (default: 200)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there, each part's last ones")
