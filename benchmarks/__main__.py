@@ -16,6 +16,7 @@ from benchmarks.tasks.parts import PARTS
 OTHERS = {
     "deferred": "deferred calls beside other queues, and their arguments beside pickle",
     "iterations": "rows a second beside other ways to go over rows, and the cost of batches",
+    "steps": "what each step of a task costs, beside a request that does nothing",
     "cloud": "tasks created on Google's service, beside the official client",
     "datastore": "kinds read and written on Datastore's emulators, beside the official client",
     "console": "the pages of the console over a million tasks",

@@ -126,7 +126,7 @@ def make_starting_steps() -> list[Step]:
     """Return what starting is made of."""
     from django.db import transaction
 
-    from benchmarks.deferred import work
+    from benchmarks.contenders import work
     from soc_tasks import defer, startTask, startTasks
     from soc_tasks.logic import calls
     from soc_tasks.logic.urls import resolve_target

@@ -44,6 +44,7 @@ def measure(contender: Contender, options: dict[str, Any]) -> dict[str, float]:
         took = time.perf_counter() - begin
         ran = marks.look().count - ran
         figures = {"in": len(calls) / took, "out": ran / took, "most": 1000 * max(calls)}
+        figures["share"] = 100 * ran / (ran + len(calls))
         figures["p99"] = 1000 * statistics.quantiles(calls, n=100, method="inclusive")[98]
         if file:
             commits = (count_commits(file) - commits) % 2**32

@@ -100,7 +100,7 @@ GOALS = (
     Goal("both", "ours", "in", 8_000),
     Goal("both", "ours", "out", 8_000),
     Goal("both", "ours", "p99", 5),
-    Goal("both", "ours-full", "commits", 30),
+    Goal("both", "ours-full", "share", 30),
     *(
         Goal("flat", key, f"{what} all", 1.5, per=f"{what} ten")
         for key in ("ours", "ours-full", "ours-postgresql")

@@ -79,11 +79,13 @@ PARTS = {
     "both": Part(
         "Both at once",
         "one process enqueues while two drain",
-        "One process enqueues one by one as fast as it can while two drain: tasks a second in and out, milliseconds of "
-        "a call, and how many of SQLite's commits were the workers'.",
+        "One process enqueues one by one as fast as it can while two drain: tasks a second in and out, the "
+        "share of those out, milliseconds of a call, and how many of SQLite's commits were the workers': they write "
+        "many tasks by one, so that few are needed to keep up.",
         (
             Column("in", "in/s", compared=True),
             Column("out", "out/s", compared=True),
+            Column("share", "out of all, %", "{:.0f}"),
             Column("p99", "p99 of a call, ms", "{:.1f}", more=False),
             Column("most", "longest call, ms", "{:.0f}", more=False),
             Column("commits", "workers' commits, %", "{:.0f}"),
