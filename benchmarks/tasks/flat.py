@@ -53,10 +53,13 @@ def analyze() -> None:
 
 
 def empty() -> None:
-    """Remove all tasks."""
-    from soc_tasks.engine.models import QueuedTask
+    """Remove all tasks, with all traces that a DELETE would leave in the table."""
+    from django.core.management.color import no_style
+    from django.db import connection
 
-    QueuedTask.objects.all().delete()
+    from soc_tasks.engine.store.rows import TASKS
+
+    connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), [TASKS]))
 
 
 def poll(times: int) -> float:
