@@ -77,12 +77,15 @@ def make_machine(results: Results) -> list[str]:
     machines: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name in PARTS:
         if name in results:
-            machines.setdefault(tuple(results[name]["machine"].items()), []).append(name)
+            machines.setdefault(tuple(sorted(results[name]["machine"].items())), []).append(name)
     lines = []
     for machine, names in machines.items():
-        told = ", ".join(f"{key} {value}" for key, value in machine if key not in {"processors", "peers"})
+        told = ", ".join(f"{key} {value}" for key, value in machine if key not in {"processors", "system", "peers"})
         found = dict(machine)
-        lines.append(f"- {found['processors']}; {told}; peers: {found['peers'] or 'none'} ({', '.join(names)})")
+        lines.append(
+            f"- {found['processors']}, {found['system']}, {told}; peers: {found['peers'] or 'none'}"
+            + (f" ({', '.join(names)})" if len(machines) > 1 else "")
+        )
     return lines
 
 
