@@ -12,7 +12,6 @@ import logging
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,12 +35,12 @@ class Step(NamedTuple):
 
 def make_request_steps() -> list[Step]:
     """Return what a call of a task is made of."""
-    from django.core.handlers.wsgi import WSGIHandler
     from django.db import connections
     from django.http import HttpResponse
     from django.urls import path
 
     from benchmarks import site
+    from benchmarks.bare import make_asker
     from soc_tasks import logs, signals, startTask
     from soc_tasks.engine.attempts import Job, make_attempt
     from soc_tasks.engine.dispatch import InProcessDispatcher
@@ -52,17 +51,6 @@ def make_request_steps() -> list[Step]:
     from soc_tasks.meta import Meta, make_start_id, write_plain
 
     site.urlpatterns.insert(0, path("nothing/", lambda _: HttpResponse()))
-    handler = WSGIHandler()
-    environ = {
-        "REQUEST_METHOD": "POST", "SERVER_NAME": "localhost", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": "localhost", "wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "CONTENT_LENGTH": "0",
-        "SCRIPT_NAME": "", "PATH_INFO": "/nothing/", "QUERY_STRING": "",
-    }  # fmt: skip
-
-    def ask() -> None:
-        response = handler({**environ, "wsgi.input": io.BytesIO()}, lambda *_: None)
-        response.close()
-
     startTask("noop")
     startTask("noop", CONTEXT)
     store = get_store("default")
@@ -108,7 +96,7 @@ def make_request_steps() -> list[Step]:
     start_id = make_start_id()
     full = Meta(start_id=start_id, json_keys=("student",)).to_header()
     return [
-        Step("**a request that does nothing**", ask),
+        Step("**a request that does nothing**", make_asker("/nothing/")),
         Step("**a call of a task**: request, view, answer, verdict", lambda: attempt(plain)),
         Step("a call with a typed context", lambda: attempt(typed)),
         Step("  its row made a task", plain.to_task),

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from benchmarks.bare import REFERENCE
 from benchmarks.contenders.catalog import BY_KEY
 from benchmarks.tasks.parts import PARTS
 from benchmarks.tasks.results import Results, find_ratios, find_values
@@ -46,10 +47,18 @@ class Goal(NamedTuple):
             return "{:.2f} x"
         return "{:,.0f}" if self.limit >= 100 else "{:.2f}"
 
-    @property
-    def aim(self) -> str:
+    def find_limit(self, results: Results) -> float:
+        """Return the limit; where it is no ratio, at the speed that this machine had."""
+        if self.others or self.per or self.column == "share":
+            return self.limit
+        slower = results[self.part]["request"] / REFERENCE
+        return self.limit / slower if self.more else self.limit * slower
+
+    def tell(self, results: Results) -> str:
         """Return the goal in words."""
         limit = f"{'≥' if self.more else '≤'} {self.limit:,g}"
+        if (here := self.find_limit(results)) != self.limit:
+            limit += f", here {self.form.format(here)}"
         if self.others:
             return f"{limit} x {self.name or BY_KEY[self.others[0]].title}"
         if self.per:
@@ -69,10 +78,10 @@ class Goal(NamedTuple):
             return [value / other for value, other in zip(values, find_values(part, self.key, self.per), strict=True)]
         return values
 
-    def is_met(self, found: Sequence[float]) -> bool:
+    def is_met(self, found: Sequence[float], limit: float) -> bool:
         """Tell whether the median is on the right side."""
         median = statistics.median(found)
-        return median >= self.limit if self.more else median <= self.limit
+        return median >= limit if self.more else median <= limit
 
 
 GOALS = (

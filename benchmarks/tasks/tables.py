@@ -53,7 +53,8 @@ def make_part(name: str, part: dict[str, Any], picture: str | None) -> list[str]
     lines = [
         shown.what.format(most=part["options"]["most"]),
         "",
-        f"{part['date']}, `{part['command']}`; load {part['load'][0]} before and {part['load'][1]} after; "
+        f"{part['date']}, `{part['command']}`; load {part['load'][0]} before and {part['load'][1]} after, "
+        f"a request that does nothing took {part['request']:.0f} µs; "
         + (f"median of {rounds} rounds [lowest - highest]." if rounds > 1 else "one round."),
         "",
         *make_table(name, part),
@@ -95,6 +96,7 @@ def make_goals(results: Results) -> list[str]:
     for goal in GOALS:
         found = goal.measure(results)
         if found:
-            met = goal.is_met(found)
-            lines.append(make_row([goal.title, goal.aim, show(found, goal.form), "met" if met else "**missed**"]))
+            met = goal.is_met(found, goal.find_limit(results))
+            told = [goal.title, goal.tell(results), show(found, goal.form), "met" if met else "**missed**"]
+            lines.append(make_row(told))
     return lines
