@@ -188,7 +188,7 @@ def test_conflicts_that_do_not_end_are_told(store, monkeypatch, inside):
         tries.append(1)
         raise _conflict(connections[store.alias].vendor)
 
-    monkeypatch.setattr(type(store), "_insert_new", fail)
+    monkeypatch.setattr(type(store), "insert_one", fail)
     monkeypatch.setattr("soc_tasks.engine.store.conflicts.FIRST_PAUSE", 0)
     around = transaction.atomic(using=store.alias) if inside else nullcontext()
     with pytest.raises(BackendUnavailableError, match=r"(?i)deadlock"), around:

@@ -103,12 +103,16 @@ class EnqueueStore(ConsoleStore):
 
     def _insert_new(self, cursor: CursorWrapper, rows: list[tuple[Any, ...]]) -> int:
         count = 0
-        before, after = self.insert_new
         for part in _portions(rows):
-            values = ", ".join([_ROW] * len(part))
-            cursor.execute(f"{before} {_INTO}{values}{after}", [value for row in part for value in row])
+            self.insert_some(cursor, part)
             count += max(0, int(cursor.rowcount))
         return count
+
+    def insert_some(self, cursor: CursorWrapper, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows whose names are free by one statement, which tells how many those were."""
+        before, after = self.insert_new
+        values = ", ".join([_ROW] * len(rows))
+        cursor.execute(f"{before} {_INTO}{values}{after}", [value for row in rows for value in row])
 
     @cached_property
     def insert(self) -> str:
