@@ -162,7 +162,7 @@ class Task:
     target: Mapping[str, Any] | None = None
 
 
-@frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskHandle:
     """A task that was accepted.
 
@@ -181,7 +181,7 @@ class TaskHandle:
     iteration: str | None = None
 
 
-@frozen(kw_only=False)
+@dataclass(frozen=True, slots=True)
 class TaskRequest:
     """One task of a bulk call: the arguments of `startTask` but `using`; `queue` None takes that of the call."""
 
@@ -268,7 +268,7 @@ class Answer:
     note: str | None = None
 
 
-@frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskInfo:
     """What a view sees of its task, as `request.task`.
 

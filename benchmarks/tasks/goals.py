@@ -69,7 +69,8 @@ class Goal(NamedTuple):
     def measure(self, results: Results) -> list[float]:
         """Return the figure of each round; nothing where it was not measured."""
         part = results.get(self.part)
-        if part is None:
+        if part is None or "request" not in part:
+            # Not measured, or by an older release of this.
             return []
         if self.others:
             return find_ratios(part, self.key, self.others, self.column)

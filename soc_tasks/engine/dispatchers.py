@@ -30,6 +30,8 @@ class ServiceDispatcher:
 def make_dispatcher() -> Dispatch:
     """Return what makes the calls, as DISPATCH, URL and SERVICES say; in process, the site's middleware is loaded.
 
+    For threads that do nothing but that: in process it leaves the script prefix of its last call.
+
     Raises:
         ConfigurationError: a URL or urllib3 is missing.
     """

@@ -60,6 +60,11 @@ def keep_connections() -> list[BaseDatabaseWrapper]:
     return kept
 
 
+def count_open(kept: list[BaseDatabaseWrapper]) -> int:
+    """Return how many connections are open: Django closes one that had an error, after the task that had it."""
+    return sum(connection.connection is not None for connection in kept)
+
+
 def doubt(kept: list[BaseDatabaseWrapper]) -> None:
     """Have connections that another thread keeps be checked before they are used again."""
     for connection in kept:

@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from soc_tasks.engine.attempts import TIMED_OUT_NAME, Dispatch, Job, log_attempt, make_attempt
 from soc_tasks.engine.clock import Clock
 from soc_tasks.engine.cutoff import cut_off
-from soc_tasks.engine.keeping import doubt, keep_connections
+from soc_tasks.engine.keeping import count_open, doubt, keep_connections
 from soc_tasks.engine.verdicts import TIMED_OUT, Options
 from soc_tasks.values import Answer
 
@@ -191,8 +191,12 @@ class Pool:
                     self._rest(seat, always=False)
                     continue
                 seat.job = job
+                opened = count_open(seat.connections)
                 make_attempt(job, self._dispatch, self._clock, self._stopping, self._queues())
                 seat.job = None
+                if count_open(seat.connections) < opened:
+                    # What broke one may have broken those of the other threads.
+                    self.doubt()
                 if seat.written_off:
                     # The engine has answered for this one, and another thread sits here now.
                     break

@@ -19,10 +19,10 @@ def write_back(entities: Iterable[Any], fields: Sequence[str], *, using: str | N
     Args:
         entities: instances of one model, each with a row.
         fields: names of fields; neither keys nor what the database computes.
-        using: alias of the database; None: as for `save()`.
+        using: alias of the database; None: that to which `save()` of each would write.
 
     Returns:
-        How many of the rows were there: one that was deleted meanwhile stays so.
+        For how many of the entities there was a row: one that was deleted meanwhile stays so.
 
     Raises:
         ValueError: they are no such entities or fields, or a value is an expression.
@@ -33,10 +33,11 @@ def write_back(entities: Iterable[Any], fields: Sequence[str], *, using: str | N
     if not given:
         return 0
     model = _find_model(given)
-    chosen = [_find_field(model, name) for name in dict.fromkeys(fields)]
+    # A field goes by two names, that of a relation and that of its column.
+    chosen = list(dict.fromkeys(_find_field(model, name) for name in fields))
     for entity in given:
         _check_entity(entity, chosen)
-    alias = using or router.db_for_write(model, instance=given[0])
+    alias = using or _find_alias(model, given)
     tables: dict[Any, list[Any]] = {}
     for field in chosen:
         # A field that is inherited stands in its parent's table.
@@ -114,6 +115,17 @@ def _find_model(entities: Sequence[Any]) -> Any:
     return models.pop()
 
 
+def _find_alias(model: Any, entities: Sequence[Any]) -> str:
+    aliases = {router.db_for_write(model, instance=entity) for entity in entities}
+    if len(aliases) > 1:
+        raise ValueError(
+            f"These entities belong to the databases {', '.join(sorted(aliases))}: write those of each in a call of "
+            "its own, or say using=…."
+        )
+    alias: str = aliases.pop()
+    return alias
+
+
 def _find_field(model: Any, name: str) -> Any:
     try:
         field = model._meta.get_field(name)
@@ -137,5 +149,5 @@ def _check_entity(entity: Any, fields: Sequence[Any]) -> None:
         raise ValueError(
             f"{', '.join(sorted(unread))} of {entity!r:.100} was never read: there is nothing to write back."
         )
-    # As Django before it saves: a related instance that was saved meanwhile lends its key, an unsaved one is refused.
+    # As before a save(): a related instance that was saved meanwhile lends its key, one that was not is refused.
     entity._prepare_related_fields_for_save(operation_name="write_back", fields=fields)

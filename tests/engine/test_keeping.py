@@ -8,7 +8,7 @@ import pytest
 from django.db import connections
 
 from soc_tasks.engine import keeping
-from soc_tasks.engine.keeping import GOOD_FOR, HealthCheck, doubt, keep_connections
+from soc_tasks.engine.keeping import GOOD_FOR, HealthCheck, count_open, doubt, keep_connections
 
 
 class Connection:
@@ -71,3 +71,9 @@ def test_a_thread_keeps_its_own_connections_and_no_others():
     assert {("default", None, HealthCheck), ("other", None, HealthCheck)} <= set(found)
     assert connections["default"].settings_dict["CONN_MAX_AGE"] == 0
     assert not isinstance(connections["default"].is_usable, HealthCheck)
+
+
+def test_those_that_are_open_are_counted():
+    open_one, closed = Connection(), Connection()
+    open_one.connection, closed.connection = object(), None
+    assert count_open([open_one, closed]) == 1

@@ -61,6 +61,13 @@ def test_one_statement_for_all_of_a_batch_and_no_other_field():
     assert sorted(Row.objects.values_list("hits", flat=True)) == list(range(1000, 2200))
 
 
+def test_a_field_by_both_of_its_names_is_written_once():
+    [entry] = make_entries(1)
+    entry.program = Program.objects.create(name="Latin")
+    assert write_back([entry], ["program", "program_id"]) == 1
+    assert Entry.objects.get().program == entry.program
+
+
 def test_only_the_fields_that_are_named():
     [entry] = make_entries(1)
     before = entry.title
@@ -174,3 +181,5 @@ def test_entities_go_where_they_came_from_or_where_they_are_told():
     assert (Row.objects.get().hits, Row.objects.using("other").get().hits) == (0, 1)
     assert write_back([row], ["hits"], using="default") == 1
     assert Row.objects.get().hits == 1
+    with pytest.raises(ValueError, match="belong to the databases default, other: write those of each"):
+        write_back([Row.objects.get(), row], ["hits"])
