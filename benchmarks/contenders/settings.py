@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 
 from benchmarks.databases import read_entry
+from benchmarks.settings import *  # noqa: F403
 
-SECRET_KEY = "benchmarks-only"
-DEBUG = False
-USE_TZ = True
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "benchmarks.contenders.emulated_site"
-MIDDLEWARE: list[str] = []
 INSTALLED_APPS = ["django.contrib.contenttypes", *os.environ.get("SOC_TASKS_BENCH_APPS", "").split()]
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # By Django's default these peers connect anew for every task, which is slower.
 DATABASES = {"default": {**read_entry(), "CONN_MAX_AGE": None}}
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-SECRET_KEY = "benchmarks-only"
-DEBUG = False
-USE_TZ = True
-ALLOWED_HOSTS = ["localhost"]
+from benchmarks.settings import *  # noqa: F403
+
 ROOT_URLCONF = "benchmarks.iterations.site"
-MIDDLEWARE: list[str] = []
 INSTALLED_APPS = os.environ.get(
     "SOC_TASKS_BENCH_APPS", "django.contrib.contenttypes soc_tasks soc_tasks.engine benchmarks"
 ).split()
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": json.loads(os.environ["SOC_TASKS_BENCH_OPTIONS"])}
 # Slices as long as behind gunicorn; everything else as it comes.
 SOC_TASKS = {"SLICE_SECONDS": 25}
 # For the peer that runs on Django's own tasks: at once, in the process that starts it, which costs it nothing.

@@ -315,8 +315,8 @@ def end_run(iteration: IterationRecord, plan: Plan) -> None:
     if plan.is_kept:
         forget_plan(now)
     if plan.drops_shards:
-        shards = state.list_done_shards(now.id)
-        now.options["done"], now.options["failed"] = sum(s.done for s in shards), sum(s.failed for s in shards)
+        result = find_result(now.id)
+        now.options["done"], now.options["failed"] = result.done, result.failed
         state.save_options(now)
         state.drop_shards(now.id)
     if plan.repeat_in is not None and now.options.get("repeats", True):

@@ -85,24 +85,8 @@ class DjangoState(DjangoOutbox, DjangoLedger, DjangoFigures, DjangoLetters, Base
 
     def atomic(self) -> AbstractContextManager[Any]:
         """Open a transaction, READ COMMITTED whatever the level of the site's, or a part of the one that is open."""
-        connection, store = connections[self.alias], get_store(self.alias)
-        if connection.in_atomic_block or not isinstance(store, LockingStore):
-            return super().atomic()
-        return self._read_committed(store)
-
-    @contextmanager
-    def _read_committed(self, store: LockingStore) -> Iterator[None]:
-        connection = connections[self.alias]
-        connection.ensure_connection()
-        # Without autocommit a transaction may be open already.
-        begins = connection.get_autocommit()
-        if begins:
-            store.read_committed(None)
-        with super().atomic():
-            if begins:
-                with connection.cursor() as cursor:
-                    store.read_committed(cursor)
-            yield
+        store = get_store(self.alias)
+        return store.writing() if isinstance(store, LockingStore) else super().atomic()
 
     def now(self) -> datetime:
         """Return the time by the database's clock, where the machines that share it may have others."""

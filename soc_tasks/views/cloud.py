@@ -21,7 +21,8 @@ from soc_tasks.conf import Settings, get_queues, get_settings
 from soc_tasks.engine.backoff import is_exhausted
 from soc_tasks.engine.clock import SECOND, Clock, SystemClock
 from soc_tasks.meta import Inherited, Meta
-from soc_tasks.values import META_HEADER, Delivery, RetryOptions
+from soc_tasks.values import Delivery, RetryOptions
+from soc_tasks.views.headers import read_header
 from soc_tasks.views.oidc import GOOGLE_ISSUERS, KeysUnavailableError, TokenError, get_keys, read_email
 
 logger = logging.getLogger("soc_tasks")
@@ -129,7 +130,7 @@ def _read_delivery(request: HttpRequest, prefix: str, queue: str) -> Delivery:
     def told(name: str) -> str:
         return request.headers.get(prefix + name, "")
 
-    meta = _read_meta(request)
+    meta = read_header(request)
     inherited = (meta.inherited if meta is not None else None) or Inherited()
     retry_count = _read_count(told("TaskRetryCount")) + (meta.tried if meta is not None else 0)
     # None: the queue's, whole.
@@ -163,13 +164,6 @@ def _find_first_attempt(meta: Meta | None, retry_count: int) -> int:
     if retry_count == 0 or meta is None:
         return now
     return min(now, round(meta.began * SECOND))
-
-
-def _read_meta(request: HttpRequest) -> Meta | None:
-    try:
-        return Meta.from_header(request.headers.get(META_HEADER, ""))
-    except ValueError:
-        return None
 
 
 def _read_name(text: str, meta: Meta | None) -> str:

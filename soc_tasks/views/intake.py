@@ -11,11 +11,8 @@ A call of the engine by HTTP proves itself by its headers at 3, and its body is 
 
 from __future__ import annotations
 
-from typing import Final
-
 from django.core.handlers.wsgi import get_script_name
 from django.http import HttpRequest, HttpResponse, RawPostDataException, UnreadablePostError
-from django.http.request import HttpHeaders
 from django.utils.encoding import iri_to_uri
 
 from soc_tasks.errors import PayloadError
@@ -24,10 +21,8 @@ from soc_tasks.logic import forms
 from soc_tasks.meta import Inherited, Meta
 from soc_tasks.values import META_HEADER, Delivery, Task, TaskInfo
 from soc_tasks.views.access import Check, find_delivery, from_cron, from_queue, plain_info, turn_away
+from soc_tasks.views.headers import get_header, read_header
 from soc_tasks.views.signed import judge_length
-
-# Straight from the environ: `request.headers` builds a mapping of all headers, which costs a tenth of a call.
-_META_KEY: Final = HttpHeaders.to_wsgi_name(META_HEADER)
 
 
 class BadInputError(Exception):
@@ -65,14 +60,6 @@ def refuse(request: HttpRequest, access: Check) -> HttpResponse | None:
     return None if meta is not None and (meta.slice is not None or meta.admitted) else turn_away(request)
 
 
-def read_header(request: HttpRequest) -> Meta | None:
-    """Return what the header of ours says, or None where it says nothing that can be read."""
-    try:
-        return Meta.from_header(request.META.get(_META_KEY, ""))
-    except ValueError:
-        return None
-
-
 def read_call(request: HttpRequest) -> Call:
     """Read a request that the queue made.
 
@@ -94,7 +81,7 @@ def read_call(request: HttpRequest) -> Call:
             request.META.get("HTTP_CONTENT_ENCODING", ""),
             body,
         )
-        meta = Meta.from_header(request.META.get(_META_KEY, ""))
+        meta = Meta.from_header(get_header(request))
         context = {}
         # An empty form is not worth a QueryDict: the view makes one if it looks.
         if body or meta.json_keys or meta.list_keys:
@@ -122,7 +109,7 @@ def quoted_script_name(request: HttpRequest) -> str:
 
 def rebuild_task(request: HttpRequest, info: TaskInfo | None) -> Task:
     """Return the task that a request came from, for its dead letter."""
-    names = {"Content-Type": request.content_type or "", META_HEADER: request.META.get(_META_KEY, "")}
+    names = {"Content-Type": request.content_type or "", META_HEADER: get_header(request)}
     meta = read_header(request)
     inherited = (meta.inherited if meta is not None else None) or Inherited()
     names.update(inherited.headers)

@@ -19,7 +19,8 @@ from soc_tasks.state import get_state
 from soc_tasks.state.base import ShardBusyError
 from soc_tasks.values import MAX_SECONDS, META_HEADER, TaskInfo
 from soc_tasks.views import responses
-from soc_tasks.views.intake import read_header, rebuild_task
+from soc_tasks.views.headers import get_header, read_header
+from soc_tasks.views.intake import rebuild_task
 from soc_tasks.views.responses import Outcome
 
 logger = logging.getLogger("soc_tasks")
@@ -88,7 +89,7 @@ def _queue_copy(
     """Queue a copy under a name that is the same whenever this is tried."""
     name = f"{info.start_id}-{number}"
     try:
-        meta = Meta.from_header(request.headers.get(META_HEADER, ""))
+        meta = Meta.from_header(get_header(request))
         if meta.since is not None:
             name = f"{info.start_id}-{round(meta.since * 1000)}-{number}"
         task = rebuild_task(request, info)

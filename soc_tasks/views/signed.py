@@ -11,7 +11,8 @@ from django.http import HttpRequest, RawPostDataException, UnreadablePostError
 
 from soc_tasks.conf import get_settings
 from soc_tasks.signatures import MAX_FACTS, Signed, StaleError, is_body, is_genuine, read_facts
-from soc_tasks.values import DELIVERY_HEADER, META_HEADER, SIGNATURE_HEADER, Delivery
+from soc_tasks.values import DELIVERY_HEADER, SIGNATURE_HEADER, Delivery
+from soc_tasks.views.headers import get_header
 
 logger = logging.getLogger("soc_tasks")
 
@@ -83,7 +84,7 @@ def _judge_headers(request: HttpRequest) -> tuple[Delivery, str] | None:
         query=request.META.get("QUERY_STRING", ""),
         content_type=request.META.get("CONTENT_TYPE", ""),
         facts=facts,
-        meta=request.headers.get(META_HEADER, ""),
+        meta=get_header(request),
     )
     if not is_genuine(signature, signed):
         logger.info("a signed call of %s is refused: its signature does not fit", request.path)

@@ -45,8 +45,9 @@ class LockingStore(EnqueueStore):
     @contextmanager
     def writing(self) -> Iterator[CursorWrapper]:
         """Open a READ COMMITTED transaction, and yield a cursor."""
-        # Part of somebody's transaction, it is what that is.
-        own = not connections[self.alias].in_atomic_block
+        connection = connections[self.alias]
+        # Part of somebody's transaction, it is what that is; without autocommit one may be open already.
+        own = not connection.in_atomic_block and connection.get_autocommit()
         if own:
             self.read_committed(None)
         with super().writing() as cursor:
