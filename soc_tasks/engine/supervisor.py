@@ -9,6 +9,7 @@ the write lock of its transaction until its process ends. A worker that has such
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
@@ -254,9 +255,13 @@ class Supervisor:
 
     def _fork(self, child: Child, dispatch: Dispatch, life_reader: int, life_writer: int) -> None:
         reader, writer = os.pipe()
+        # What is loaded by now is kept out of the child's collections: the first full one would write to every page of
+        # it, and so make its own copy of each (Python's documentation of gc.freeze).
+        gc.freeze()
         try:
             pid = os.fork()
         except OSError:
+            gc.unfreeze()
             os.close(reader)
             os.close(writer)
             raise
@@ -265,6 +270,7 @@ class Supervisor:
             # One of them speaks for all.
             tell = self._tell if child is self._children[0] else None
             be_child({**self._options, "dispatch": dispatch}, life_reader, writer, tell)
+        gc.unfreeze()
         os.close(writer)
         child.pid, child.reader = pid, reader
 

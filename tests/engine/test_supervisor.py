@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 
@@ -49,6 +50,25 @@ def test_signals_wait_until_a_child_has_handlers_of_its_own(supervisor, child, m
     assert blocked() == set()
     assert child.pid == 4711
     os.close(child.reader)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_loaded_is_kept_out_of_the_collections_of_a_child_alone(supervisor, child, monkeypatch, now, fails):
+    """Else the first full one in each child would make its own copy of all that it shares."""
+    frozen = []
+
+    def fork():
+        frozen.append(gc.get_freeze_count())
+        if fails:
+            raise OSError(errno.EAGAIN, "no more processes")
+        return 4711
+
+    monkeypatch.setattr(module.os, "fork", fork)
+    supervisor._start(child, None, -1, -1)
+    assert frozen[0] > 10_000
+    assert gc.get_freeze_count() == 0
+    if not fails:
+        os.close(child.reader)
 
 
 def test_a_signal_that_came_before_the_child_is_passed_on(supervisor, child, monkeypatch):
