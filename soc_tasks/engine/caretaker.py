@@ -71,9 +71,15 @@ class Caretaker:
         """Tell whether nothing should be claimed or settled: the clock was set, and the leader is to see to that."""
         return self._clock.monotonic() < self._hold_until
 
+    @property
+    def is_needed(self) -> bool:
+        """Tell whether `care` has something to do."""
+        return self._sees_jump() or self._clock.monotonic() >= self.next_at
+
     def care(self) -> int:
         """Beat and reap, as far as it is time; return how many tasks of dead workers came back."""
-        self._meet_jump()
+        if self._sees_jump():
+            self._meet_jump()
         now = self._clock.monotonic()
         if now < self.next_at:
             return 0
@@ -103,12 +109,14 @@ class Caretaker:
         self.next_at = self._clock.monotonic() + min(1.0, self._lease / 5)
         return count
 
-    def _meet_jump(self) -> None:
-        """See whether the clock was set; if so the leader moves along what waits, and the others leave it the time."""
+    def _sees_jump(self) -> bool:
+        """Tell whether the clock was set."""
         if self._watch is not None:
             self._jump += self._watch.look()
-        if not self._jump:
-            return
+        return self._jump != 0
+
+    def _meet_jump(self) -> None:
+        """Move along what waits, where this is the leader; the others leave it the time."""
         if self.leads:
             self._store.shift_clock(self._jump, self._newest)
             logger.warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import TracebackType
 from typing import Any, Final
 
 from django.db import connections
@@ -70,3 +71,30 @@ def doubt(kept: list[BaseDatabaseWrapper]) -> None:
     for connection in kept:
         if isinstance(check := connection.is_usable, HealthCheck):
             check.doubt()
+
+
+class Lent:
+    """A thread's connection that other threads may use as theirs, one at a time, as a context manager.
+
+    Args:
+        alias: the database.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._connection: Any = connections[alias]
+        self._connection.inc_thread_sharing()
+        self._own: Any = None
+
+    def __enter__(self) -> None:
+        self._own = connections[self._alias]
+        connections[self._alias] = self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        connections[self._alias], self._own = self._own, None
+
+    def end(self) -> None:
+        """Let nobody else use it any more."""
+        self._connection.dec_thread_sharing()

@@ -46,7 +46,8 @@ class Pool:
         size: how many threads.
         dispatch: makes the call; may raise.
         clock: for the times of attempts.
-        ring: called when there is something to collect.
+        ring: called when the engine thread is to collect what there is.
+        answered: called by a thread that has answered and finds no job; there may be some after that. None: `ring`.
         stopping: tells views whether the worker wants to end.
         queues: tells the options of queues.
     """
@@ -59,11 +60,13 @@ class Pool:
         ring: Callable[[], None],
         stopping: Callable[[], bool],
         queues: Callable[[], Options] = lambda: None,
+        answered: Callable[[], None] | None = None,
     ) -> None:
         self.size = size
         self._dispatch = dispatch
         self._clock = clock
         self._ring = ring
+        self._answered = ring if answered is None else answered
         self._stopping = stopping
         self._queues = queues
         self._jobs: deque[Job] = deque()
@@ -188,7 +191,10 @@ class Pool:
                 try:
                     job = jobs.popleft()
                 except IndexError:
-                    self._rest(seat, always=False)
+                    if done:
+                        self._answered()
+                    if not jobs:
+                        self._rest(seat, always=False)
                     continue
                 seat.job = job
                 opened = count_open(seat.connections)
@@ -201,7 +207,8 @@ class Pool:
                     # The engine has answered for this one, and another thread sits here now.
                     break
                 done.append(job)
-                if len(done) >= self.mark:
+                if len(done) >= self.mark and jobs:
+                    # The engine thread makes its turn while this one goes on.
                     self._ring()
         finally:
             connections.close_all()

@@ -1,11 +1,14 @@
 """The worker: claims due tasks, hands them to its threads, writes down what came of them.
 
-One turn of the engine thread:
+One turn:
 1. collect the answers of the threads, and decide what becomes of each task (verdicts.py);
 2. write the verdicts and claim what is due, in one transaction (store/);
-3. hand the new tasks to the threads (pool.py);
-4. sleep: 5 ms while tasks that take no time are under way, else until a thread answers, somebody enqueues, a task is
-   due, or it is time to look.
+3. hand the new tasks to the threads (pool.py).
+
+The engine thread makes turns when a thread answers, somebody enqueues, a task is due, or it is time to look. Where it
+would be woken for nothing else, the thread that answered makes the turn itself, on the engine thread's connection: two
+changes of threads cost more than a task that does nothing. What needs more than a turn stays the engine thread's:
+upkeep, telling others of a failure, trouble, the end.
 
 No more is claimed than runs within some 50 ms. An answer that cannot be written is kept until it can.
 """
@@ -15,37 +18,37 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 
 from django.db import Error, connections
 
 from soc_tasks.conf import get_settings
-from soc_tasks.engine.attempts import Dispatch, Job
+from soc_tasks.engine.attempts import Dispatch
 from soc_tasks.engine.caretaker import Caretaker, UpkeepThread
-from soc_tasks.engine.clock import SECOND, Clock
+from soc_tasks.engine.clock import Clock
 from soc_tasks.engine.dispatchers import make_dispatcher
 from soc_tasks.engine.emptiness import Emptiness
 from soc_tasks.engine.ending import NO_LIMITS, Ending, Limits, Recycling
+from soc_tasks.engine.hands import Hands
+from soc_tasks.engine.keeping import Lent
 from soc_tasks.engine.pace import MOST_CLAIMED, Pace
 from soc_tasks.engine.pool import Pool
 from soc_tasks.engine.pulse import Pulse
+from soc_tasks.engine.rest import POLL, WATCH, Rest
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.store.base import Store
 from soc_tasks.engine.suspects import Suspects
-from soc_tasks.engine.verdicts import Outcome, Verdict, judge, put_off
 from soc_tasks.engine.wakeup import Bell
 
 logger = logging.getLogger("soc_tasks.engine")
 
+Answer = TypeVar("Answer")
+
 #: Seconds for which an answer waits for others at most.
 GATHER: Final = 0.005
-#: Seconds after which an idle worker looks whether others committed: if datagrams wake it, and if none can.
-POLL, QUICK_POLL = 0.1, 0.01
-#: Seconds between looks for attempts past their deadline.
-WATCH: Final = 0.1
 #: Seconds between tries while the database is not to be had.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
@@ -87,8 +90,6 @@ class Worker:
     ) -> None:
         self.alias = alias if alias is not None else get_settings().database
         self.store = get_store(self.alias) if store is None else store
-        #: How many attempts were settled; what was claimed and given back is none.
-        self.settled = 0
         self._queues = None if queues is None else frozenset(queues)
         self._until_empty = until_empty
         self._ready = ready
@@ -100,22 +101,33 @@ class Worker:
         self._stop = self.ending.begun
         self._clock: Clock = self.store.clock
         self._pool = Pool(
-            threads, dispatch or make_dispatcher(), self._clock, self._ring, self._stop.is_set, self.store.options
+            threads,
+            dispatch or make_dispatcher(),
+            self._clock,
+            self._ring,
+            self._stop.is_set,
+            self.store.options,
+            self._take_turn,
         )
         self._pace = Pace(self._pool, window)
         self._caretaker = Caretaker(self.store, self._clock)
+        self._hands = Hands(self.store, self._queues, self._pool, self._pace, self._caretaker, self._recycling)
         #: Strikes off a process that was entered by `join` and does not run.
         self.leave = self._caretaker.leave
         self._emptiness = Emptiness(self.store, self._clock, self._queues, tell)
         self._suspects = Suspects(self.store, self._clock, self._queues)
-        self._in_flight: set[Job] = set()
-        self._verdicts: list[Verdict] = []
-        #: Whether to claim; and if there was too little to claim, when more is due (microseconds).
-        self._look = True
-        self._next: int | None = None
-        self._mark: object = None
         self._watch_at = self._pause = self._retry_at = 0.0
         self._winding_up = False
+        #: Held by whoever makes a turn.
+        self._turn_lock = threading.Lock()
+        #: What turns are made on; None: they are not lent. And what ended one that was.
+        self._lent: Lent | None = None
+        self._broken: BaseException | None = None
+
+    @property
+    def settled(self) -> int:
+        """Return how many attempts were settled; what was claimed and given back is none."""
+        return self._hands.settled
 
     def stop(self) -> None:
         """Claim nothing more, and end when what runs has ended or the grace period is over; from any thread."""
@@ -148,12 +160,13 @@ class Worker:
             self._pool.start()
             upkeep.start()
             # Before it is ready: whoever finds no bell does not look for one again within a second.
-            _ = self._bell
+            self._rest = Rest(self._bell, self.store, self._hands, self._caretaker, self._room, self._ask)
             self.pulse.ready = True
             if self._ready is not None:
                 self._ready()
-            while not self._is_over():
-                self._turn()
+            self._lent = Lent(self.alias)
+            while self._go_on():
+                self._sleep()
         finally:
             upkeep.end()
             self._close()
@@ -183,164 +196,140 @@ class Worker:
 
     # A turn.
 
-    def _turn(self) -> None:
-        self._collect()
+    def _go_on(self) -> bool:
+        """Make a turn of the engine thread, unless it is all over; tell whether it was not."""
+        with self._turn_lock:
+            if self._broken is not None:
+                raise self._broken
+            if self._is_over():
+                return False
+            now = time.monotonic()
+            self._collect(now)
+            self.ending.look(now)
+            if now >= self._retry_at:
+                try:
+                    with self.pulse:
+                        self._work(now)
+                except Error as error:
+                    self._note_trouble(error)
+                else:
+                    self._pause = 0.0
+            self._set_going()
+        return True
+
+    def _take_turn(self) -> None:
+        """Make a turn in a thread that has answered, or have the engine thread make one."""
+        lent = self._lent
+        if lent is None or not self._turn_lock.acquire(blocking=False):
+            self._ring()
+            return
+        try:
+            with lent:
+                if not self._turn_here():
+                    self._ring()
+        except BaseException as error:
+            self._broken = error
+            self._ring()
+        finally:
+            self._turn_lock.release()
+
+    def _turn_here(self) -> bool:
+        """Make a turn that no more than writes and claims; tell whether the engine thread may sleep on."""
         now = time.monotonic()
-        self.ending.look(now)
-        if now >= self._retry_at:
-            try:
-                with self.pulse:
-                    self._work(now)
-            except Error as error:
-                self._note_trouble(error)
-            else:
-                self._pause = 0.0
-        self._sleep()
+        if self._lent is None or self._stop.is_set() or self._pause or self._caretaker.is_needed:
+            return False
+        self._hands.collect(now)
+        if self._caretaker.holds or self._suspects.is_needed() or self._hands.tells:
+            return False
+        room = self._room(now)
+        try:
+            with self.pulse:
+                self._exchange(room)
+        except Error as error:
+            self._note_trouble(error)
+            return False
+        # What remains is to wait for what others enqueue: the engine thread's, unless there are answers to come.
+        return self._set_going() or self._room(self._hands.turned_at) == 0
 
     def _work(self, now: float) -> None:
         """Do what needs the database."""
+        hands = self._hands
         if self._pause:
-            # A claim whose answer was lost on the way left tasks in our name that we do not know of.
-            known = {job.leased.id for job in self._in_flight} | {verdict.leased.id for verdict in self._verdicts}
-            self.store.release_unknown(self._caretaker.worker, known)
+            hands.release_unknown()
         if self._caretaker.care():
             self._suspects.look_soon()
         if self._caretaker.holds:
             return
-        if self._suspects.alone and self._verdicts:
+        if self._suspects.alone and hands.verdicts:
             # The one that ran alone has answered; the next one may go at once.
             self._exchange(0)
-        if not self._stop.is_set():
-            idle = not self._in_flight and not self._verdicts
-            if suspect := self._suspects.take(self._caretaker.worker, idle=idle, leads=self._caretaker.leads):
-                self._launch([Job(suspect)])
+        if not self._stop.is_set() and (
+            suspect := self._suspects.take(self._caretaker.worker, idle=hands.empty, leads=self._caretaker.leads)
+        ):
+            hands.launch([suspect])
         room = self._room(now)
-        if self._verdicts or (room and self._look):
+        if hands.verdicts or (room and hands.look):
             self._exchange(room)
 
     def _exchange(self, room: int) -> None:
-        try:
-            leased = self.store.exchange(self._caretaker.worker, self._verdicts, room, self._queues, self._pool)
-        except Exception as error:
-            if isinstance(error, Error) or not self._verdicts:
-                raise
-            self._settle_singly()
-            return
-        self.settled += self._caretaker.count(self._verdicts)
-        self._verdicts = []
-        if leased:
+        if self._hands.exchange(room):
             self._emptiness.upkept = False
-            self._launch([Job(task) for task in leased])
-        if room:
-            if not leased:
-                self._bell.found_nothing()
-            self._look = len(leased) == room
-            if not self._look:
-                self._next = self.store.next_due(self._queues)
-                if not leased and self._next is not None:
-                    # Due and not to be had, for whatever reason: not asked for again and again.
-                    self._next = max(self._next, self._clock.now() + round(QUICK_POLL * SECOND))
-
-    def _settle_singly(self) -> None:
-        """Write verdicts one by one: one of them cannot be written, and is not to keep the others from it."""
-        while self._verdicts:
-            leased = self._verdicts[0].leased
-            try:
-                self.store.exchange(self._caretaker.worker, self._verdicts[:1], 0)
-            except Error:
-                raise
-            except Exception:
-                logger.exception("what came of task %s of queue %s cannot be written", leased.name, leased.queue)
-                self.store.exchange(self._caretaker.worker, [put_off(leased, self._clock.now())], 0)
-            self.settled += self._caretaker.count(self._verdicts[:1])
-            del self._verdicts[0]
-
-    def _launch(self, jobs: list[Job]) -> None:
-        self._in_flight.update(jobs)
-        self._pool.put(jobs)
+        elif room:
+            self._bell.found_nothing()
 
     def _room(self, now: float) -> int:
         """Return how many tasks may be claimed now."""
         if self._stop.is_set() or self._suspects.making_room or self._caretaker.holds:
             return 0
-        flying = len(self._in_flight)
-        return self._recycling.fit(self._pace.room(flying, now), flying)
+        return self._hands.room(now)
 
-    # Answers.
-
-    def _collect(self) -> None:
-        """Turn answers into verdicts."""
-        now = time.monotonic()
-        if done := self._pool.collect():
-            self._pace.note(done, now)
-            self._judge(done)
-        if self._in_flight and now >= self._watch_at:
+    def _collect(self, now: float) -> None:
+        """Turn answers into verdicts, and give up attempts that are past their deadline."""
+        hands = self._hands
+        hands.collect(now)
+        if hands.under_way and now >= self._watch_at:
             self._watch_at = now + WATCH
             if abandoned := self._pool.abandon(now):
-                self._judge(abandoned)
+                hands.judge(abandoned)
                 self.ending.leave_behind(abandoned[0].leased.queue, abandoned[0].leased.name)
             if self._pace.is_stalled(now):
-                self._give_back(self._pool.take_back())
+                hands.give_back()
 
-    def _judge(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            # An attempt that was abandoned may answer yet: it counts once.
-            if job in self._in_flight and job.answer is not None:
-                self._in_flight.discard(job)
-                self._recycling.count()
-                self._verdicts.append(judge(job.leased, job.answer, job.started, job.ended, self.store.options()))
-
-    def _give_back(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            self._in_flight.discard(job)
-            self._verdicts.append(Verdict(job.leased, Outcome.RETURNED))
-
-    def _sleep(self) -> None:
-        pool, flying, now = self._pool, len(self._in_flight), time.monotonic()
-        if self._retry_at > now:
-            self._bell.wait(min(self._retry_at - now, POLL), hear=False)
-        elif flying and self._pace.is_quick(now):
-            # The threads ring when half of it is done, or nothing is left.
-            pool.mark = max(1, flying // 2)
-            pool.wake(self._pace.count_helpers(now))
-            self._bell.wait(GATHER, hear=False)
-        else:
+    def _set_going(self) -> bool:
+        """Have the threads work; tell whether their tasks take no time, so that answers are gathered."""
+        pool, flying = self._pool, len(self._hands.under_way)
+        now = self._hands.turned_at = time.monotonic()
+        if not (flying and self._pace.is_quick(now)):
             pool.mark = 1
             pool.wake(flying)
-            self._doze(flying, now)
-
-    def _doze(self, flying: int, now: float) -> None:
-        """Sleep until something happens, or it is time for a turn."""
-        room = self._room(now) > 0
-        if room and self._look:
-            return
-        poll = QUICK_POLL if self._bell.slot is None else POLL
-        until = self._caretaker.next_at
-        if flying:
-            until = min(until, now + WATCH)
-        if room and self._next is not None:
-            until = min(until, now + (self._next - self._clock.now()) / SECOND)
-        while True:
-            timeout = until - time.monotonic()
-            if self._bell.wait(max(0.0, min(timeout, poll) if room else timeout), hear=room):
-                self._look = True
-                return
-            changed = room and self._has_changed()
-            if changed or timeout <= poll:
-                self._look = self._next is not None and self._next <= self._clock.now()
-                return
-
-    def _has_changed(self) -> bool:
-        """See, cheaply, whether others committed since the last look; then find out when something is due."""
-        try:
-            mark = self.store.read_change_mark()
-            if mark is not None and mark == self._mark:
-                return False
-            self._next = self.store.next_due(self._queues)
-            self._mark = mark
-        except Error as error:
-            self._note_trouble(error)
+            return False
+        # The engine thread makes its turn while the threads go on with the other half.
+        pool.mark = max(1, flying // 2)
+        pool.wake(self._pace.count_helpers(now))
         return True
+
+    # Between turns.
+
+    def _sleep(self) -> None:
+        now = time.monotonic()
+        if self._retry_at > now:
+            self._bell.wait(min(self._retry_at - now, POLL), hear=False)
+        elif self._hands.under_way and self._pace.is_quick(now):
+            # A thread that runs out of work makes a turn by itself.
+            while not self._bell.wait(GATHER, hear=False):
+                if time.monotonic() >= min(now + WATCH, self._hands.turned_at + GATHER):
+                    return
+        else:
+            self._rest.doze(now)
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer | None:
+        """Ask the database between two turns; None: it was not to be had."""
+        with self._turn_lock:
+            try:
+                return question()
+            except Error as error:
+                self._note_trouble(error)
+                return None
 
     # The end, and trouble.
 
@@ -348,9 +337,9 @@ class Worker:
         if self._stop.is_set():
             if not self._winding_up:
                 self._winding_up = True
-                self._give_back(self._pool.take_back())
-            return self.ending.is_over(idle=not self._in_flight and not self._verdicts, in_trouble=self._pause > 0)
-        if not self._until_empty or self._look or self._in_flight or self._verdicts:
+                self._hands.give_back()
+            return self.ending.is_over(idle=self._hands.empty, in_trouble=self._pause > 0)
+        if not self._until_empty or self._hands.look or not self._hands.empty:
             return False
         upkept = self._emptiness.upkept
         try:
@@ -359,7 +348,7 @@ class Worker:
             self._note_trouble(error)
             return False
         # Upkeep may have brought something.
-        self._look = self._emptiness.upkept and not upkept
+        self._hands.look = self._emptiness.upkept and not upkept
         return reached
 
     def _note_trouble(self, error: Error) -> None:
@@ -368,20 +357,24 @@ class Worker:
             logger.warning("the database %s is not to be had, trying again: %s", self.alias, error)
         self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)
         self._retry_at = time.monotonic() + self._pause
-        self._look = True
+        self._hands.look = True
         self._pool.doubt()
         with suppress(Error):
             connections[self.alias].close()
 
     def _settle_rest(self) -> None:
-        if self._verdicts:
+        if self._hands.verdicts:
             self._exchange(0)
 
     def _close(self) -> None:
         """Hand everything back."""
-        if self._in_flight:
+        with self._turn_lock:
+            lent, self._lent = self._lent, None
+        if lent is not None:
+            lent.end()
+        if flying := len(self._hands.under_way):
             self.cut_off = True
-            logger.warning("%d tasks did not end in time and will run again", len(self._in_flight))
+            logger.warning("%d tasks did not end in time and will run again", flying)
         # Whatever becomes of the verdicts, what is still leased goes back.
         for step in () if self.ending.hung and self._pause else (self._settle_rest, self._caretaker.leave):
             try:

@@ -11,8 +11,7 @@ import pytest
 from django.core.signals import request_finished
 from django.db import OperationalError, connections
 
-from soc_tasks.engine import caretaker, hooks
-from soc_tasks.engine import worker as worker_module
+from soc_tasks.engine import caretaker, hooks, rest
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.verdicts import Outcome
 from soc_tasks.engine.worker import Worker
@@ -105,7 +104,7 @@ def test_a_task_with_an_eta_starts_when_it_is_due(store):
 
 
 def test_an_enqueued_task_wakes_an_idle_worker(store, start, monkeypatch):
-    monkeypatch.setattr(worker_module, "POLL", 60.0)
+    monkeypatch.setattr(rest, "POLL", 60.0)
     start()
     for count in range(1, 4):
         store.add([make_task()])
