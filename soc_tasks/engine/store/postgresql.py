@@ -25,10 +25,6 @@ _LEASE = (
 _CLAIM_ONE_QUEUE = _LEASE % ("%s", f"SELECT id {DUE}")
 
 _TYPES: Final = {"due": "bigint", "created": "bigint", "body": "bytea", "named": "boolean"}
-_COLUMNS: Final = ", ".join(f"%s::{_TYPES.get(name, 'text')}[]" for name in GIVEN)
-_INSERT_SOME: Final = (
-    f"INSERT INTO {TASKS} ({', '.join(GIVEN)}) SELECT * FROM unnest({_COLUMNS}) ON CONFLICT (queue, name) DO NOTHING"
-)
 
 #: PostgreSQL, appendix A: undefined_table.
 _UNDEFINED_TABLE: Final = "42P01"
@@ -71,8 +67,29 @@ class PostgresStore(LockingStore):
         return sorted((Leased._make(row) for row in cursor.fetchall()), key=by_due)
 
     def insert_some(self, cursor: CursorWrapper, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows: a list for each column, which the server reads up to 1.8 times as fast as a list of rows."""
-        cursor.execute(_INSERT_SOME, [list(column) for column in zip(*rows, strict=True)])
+        """Insert rows: a list for each column, but one value where all are alike, and one list for columns that are.
+
+        What tasks differ by is their names, for the most part: the rest need not be sent, nor read, row by row.
+        """
+        lists: list[tuple[str, tuple[Any, ...]]] = []
+        values, chosen = [], []
+        for name, column in zip(GIVEN, zip(*rows, strict=True), strict=True):
+            kind = _TYPES.get(name, "text")
+            if column.count(column[0]) == len(column):
+                chosen.append(f"%s::{kind}")
+                values.append(column[0])
+                continue
+            if (kind, column) not in lists:
+                lists.append((kind, column))
+            chosen.append(f"list{lists.index((kind, column))}")
+        names = ", ".join(f"list{number}" for number in range(len(lists)))
+        types = ", ".join(f"%s::{kind}[]" for kind, _ in lists)
+        source = f" FROM unnest({types}) AS given({names})" if lists else ""
+        cursor.execute(
+            f"INSERT INTO {TASKS} ({', '.join(GIVEN)}) SELECT {', '.join(chosen)}{source}"
+            " ON CONFLICT (queue, name) DO NOTHING",
+            [*values, *(list(column) for _, column in lists)],
+        )
 
     def insert_worker(self, cursor: CursorWrapper, values: Mapping[str, Any]) -> int:
         """Insert a worker's row."""
