@@ -16,7 +16,7 @@ from typing import Any, Final
 import simplejson
 
 from soc_tasks.frozen import frozen
-from soc_tasks.values import MAX_WHOLE, META_HEADER, IterationResult, RetryOptions, Task
+from soc_tasks.values import CONTENT_TYPE, MAX_WHOLE, META_HEADER, IterationResult, RetryOptions, Task
 
 #: gunicorn takes header fields of 8,190 bytes by default; other servers take more.
 MAX_META_BYTES: Final = 8000
@@ -232,6 +232,11 @@ def make_start_id() -> str:
 def write_plain(start_id: str) -> str:
     """Return what `Meta(start_id=start_id).to_header()` does, at once: most tasks have nothing else to say."""
     return f'{{"v":1,"id":"{start_id}"}}'
+
+
+def make_plain_headers(start_id: str) -> dict[str, str]:
+    """Return the headers of a task that has none of its own, and whose meta header is plain."""
+    return {"Content-Type": CONTENT_TYPE, META_HEADER: write_plain(start_id)}
 
 
 def read_meta(task: Task) -> Meta | None:

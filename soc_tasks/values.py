@@ -19,6 +19,8 @@ from soc_tasks.frozen import frozen
 
 #: The header that carries what belongs to a task beside its context: start id, typed keys, slice, inherited options.
 META_HEADER: Final = "X-SocTasks-Meta"
+#: Of the body of a task: its context is a form.
+CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
 #: What an answer tells a queue of ours beyond its status: "dead", "busy" or "unknown".
 OUTCOME_HEADER: Final = "X-SocTasks-Outcome"
 #: Seconds after which `repeatTask(countdown)` wants the next attempt.

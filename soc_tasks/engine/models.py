@@ -28,6 +28,7 @@ class QueuedTask(models.Model):
     owner = models.BigIntegerField(null=True)
     path = models.TextField()
     script_name = models.TextField(db_default="")
+    #: As JSON; "" for a task that has none of its own: what those are follows from `start_id`.
     headers = models.TextField()
     body = models.BinaryField()
     #: dispatch_deadline, retry, service, version, instance, as far as they are set, as JSON; "" if none is.

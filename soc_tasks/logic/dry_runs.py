@@ -16,7 +16,6 @@ from soc_tasks.backends import backend_in_place, get_backend
 from soc_tasks.engine.dispatch import InProcessDispatcher
 from soc_tasks.logic.dry_run_reports import Failure, Report
 from soc_tasks.logic.failed_items import find_plan
-from soc_tasks.logic.forms import CONTENT_TYPE
 from soc_tasks.logic.held_back import HoldingBackend, connections_kept, mails_held_back, rolled_back
 from soc_tasks.logic.rehearsals import Rehearsal
 from soc_tasks.logic.runs import is_last
@@ -27,7 +26,7 @@ from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
 from soc_tasks.state.transactions import ClientAlias
-from soc_tasks.values import META_HEADER, Delivery, Task, TaskRequest
+from soc_tasks.values import CONTENT_TYPE, META_HEADER, Delivery, Task, TaskRequest
 
 
 class DryRunError(Exception):

@@ -17,8 +17,7 @@ from django.utils.datastructures import MultiValueDict
 from soc_tasks.errors import PayloadError, TaskTooLargeError
 from soc_tasks.logic import payloads
 from soc_tasks.logic.strict_json import check_text
-
-CONTENT_TYPE = "application/x-www-form-urlencoded"
+from soc_tasks.values import CONTENT_TYPE
 
 
 def encode_context(context: Mapping[str, Any] | None) -> tuple[bytes, tuple[str, ...], tuple[str, ...]]:

@@ -15,7 +15,7 @@ from soc_tasks.logic import payloads
 from soc_tasks.logic.batches import ModelLogic
 from soc_tasks.logic.cuts import count_between
 from soc_tasks.logic.finalizing import find_result
-from soc_tasks.logic.forms import CONTENT_TYPE, encode_context
+from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.full_logic import CountedRanges, FullLogic, KeyRange, split_evenly
 from soc_tasks.logic.plans import Plan, Source, check_shards, check_skipping, explain_two_stores, make_source
 from soc_tasks.logic.tasks import build_task
@@ -24,7 +24,7 @@ from soc_tasks.state import get_state
 from soc_tasks.state.base import BusyError, IterationRecord, ShardRecord
 from soc_tasks.state.locks import is_lock_error
 from soc_tasks.state.transactions import ClientAlias, shares_transaction
-from soc_tasks.values import META_HEADER, IterationResult, Task, TaskRequest
+from soc_tasks.values import CONTENT_TYPE, META_HEADER, IterationResult, Task, TaskRequest
 
 
 def start_run(

@@ -19,7 +19,7 @@ from soc_tasks.errors import PayloadError
 from soc_tasks.frozen import frozen
 from soc_tasks.logic import forms
 from soc_tasks.meta import Inherited, Meta
-from soc_tasks.values import META_HEADER, Delivery, Task, TaskInfo
+from soc_tasks.values import DELIVERY_KEY, META_HEADER, Delivery, Task, TaskInfo
 from soc_tasks.views.access import Check, find_delivery, from_cron, from_queue, plain_info, turn_away
 from soc_tasks.views.headers import get_header, read_header
 from soc_tasks.views.signed import judge_length
@@ -67,13 +67,7 @@ def read_call(request: HttpRequest) -> Call:
         UnreadablePostError: the body is shorter than announced, or the client is gone.
         BadInputError: the body or the header is none of ours, and never will be.
     """
-    try:
-        body = request.body
-    except RawPostDataException as error:
-        raise BadInputError("the body was read before it came here, as only that of a multipart form can be") from error
-    announced = request.META.get("CONTENT_LENGTH") or "0"
-    if len(body) < int(announced):
-        raise UnreadablePostError(f"the body has {len(body)} of {announced} bytes")
+    body = _read_body(request)
     try:
         forms.check_form(
             request.content_type or "",
@@ -100,6 +94,20 @@ def read_call(request: HttpRequest) -> Call:
     if info is None:
         raise BadInputError("the call was not made by a queue")
     return Call(request=request, info=info, meta=meta, delivery=find_delivery(request))
+
+
+def _read_body(request: HttpRequest) -> bytes:
+    announced = request.META.get("CONTENT_LENGTH") or "0"
+    if announced == "0" and DELIVERY_KEY in request.META:
+        # Ours, and empty: not worth the reading.
+        return b""
+    try:
+        body = request.body
+    except RawPostDataException as error:
+        raise BadInputError("the body was read before it came here, as only that of a multipart form can be") from error
+    if len(body) < int(announced):
+        raise UnreadablePostError(f"the body has {len(body)} of {announced} bytes")
+    return body
 
 
 def quoted_script_name(request: HttpRequest) -> str:

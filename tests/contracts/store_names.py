@@ -7,6 +7,7 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from soc_tasks.engine.clock import SECOND, from_micros
 from soc_tasks.errors import BackendUnavailableError, TaskAlreadyExistsError
+from soc_tasks.meta import make_plain_headers
 from soc_tasks.values import RetryOptions
 from tests.engine.tasks import done, make_task, names, rolled_back
 
@@ -37,6 +38,35 @@ class NamesContract:
         (leased,) = store.exchange(worker, [], 10)
         assert leased.to_task() == task
         assert (leased.attempts, leased.responses, leased.first_attempt, leased.status) == (0, 0, None, None)
+
+    @pytest.mark.parametrize(
+        "different",
+        [
+            {},
+            {"path": ["/a", "/b", "/b"], "script_name": ["/a", "", ""]},
+            {"body": [b"", b"\x00\xff", b"NULL"], "headers": [{}, {"X": 'a "quoted", {part}\\'}, {"X": ""}]},
+            {"queue": ["a", "b", "a"], "named": [False, True, True], "service": ["x", None, None]},
+            {"retry": [None, RetryOptions(max_attempts=1), None], "dispatch_deadline": [1, None, 3.5]},
+            {"eta": [from_micros(SECOND * second) for second in (4e9, 4e9 + 1, 5e9)]},
+            {"created": [from_micros(SECOND * second) for second in (1, 2, 4e9)]},
+        ],
+    )
+    def test_tasks_of_one_call_come_back_as_they_were_given(self, store, different):
+        """Whatever they have in common; most of all, the headers of those that have none of their own."""
+        tasks = []
+        for number in range(3):
+            start_id = f"{number + 1:032x}"
+            alike = {
+                "start_id": start_id,
+                "name": start_id,
+                "named": False,
+                "headers": make_plain_headers(start_id),
+                "eta": from_micros(4 * 10**15),
+                "created": from_micros(SECOND),
+            }
+            tasks.append(make_task(**alike | {name: values[number] for name, values in different.items()}))
+        store.add(tasks)
+        assert [store.get_task(task.queue, task.name).task for task in tasks] == tasks
 
     def test_unset_options_stay_unset(self, store, worker):
         store.add([make_task()])
@@ -118,6 +148,11 @@ class NamesContract:
         assert store.list_tasks() == []
         clock.advance(DAY)
         assert store.accept([old]) == 1
+
+    def test_a_task_that_comes_twice_is_accepted_once(self, store):
+        task = make_task(name="one")
+        assert store.accept([task, task, task]) == 1
+        assert names(store.list_tasks()) == ["one"]
 
     def test_find_taken(self, store, clock, worker):
         store.add([make_task(name="gone")])

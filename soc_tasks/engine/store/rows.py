@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from soc_tasks.engine.clock import from_micros, to_micros
+from soc_tasks.meta import make_plain_headers
 from soc_tasks.values import RetryOptions, Task
 
 TASKS: Final = "soc_tasks_engine_task"
@@ -90,7 +91,7 @@ class Leased(NamedTuple):
             path=self.path,
             script_name=self.script_name,
             body=bytes(self.body or b""),
-            headers=json.loads(self.headers),
+            headers=json.loads(self.headers) if self.headers else make_plain_headers(self.start_id),
             eta=from_micros(self.due) if self.due > 0 else None,
             created=from_micros(self.created),
             dispatch_deadline=given.get("dispatch_deadline"),
@@ -121,7 +122,7 @@ def write_task(task: Task, now: int) -> tuple[Any, ...]:
         now if task.eta is None else max(now, to_micros(task.eta)),
         task.path,
         task.script_name,
-        _dump(dict(task.headers)),
+        _write_headers(task),
         task.body,
         _write_options(task),
         task.start_id,
@@ -132,6 +133,12 @@ def write_task(task: Task, now: int) -> tuple[Any, ...]:
 
 # json.dumps() with separators makes an encoder for each call; one serves all.
 _dump = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _write_headers(task: Task) -> str:
+    """Return the headers as JSON; "" for those of a task that has none of its own, which most have not."""
+    headers = dict(task.headers)
+    return "" if headers == make_plain_headers(task.start_id) else _dump(headers)
 
 
 def _write_options(task: Task) -> str:
