@@ -1,4 +1,4 @@
-"""`python -m benchmarks.bare`: microseconds of processor time of a request that does nothing, on this machine, now.
+"""`echo go | python -m benchmarks.bare`: microseconds of processor time of a request that does nothing, here and now.
 
 It is what a task cannot be cheaper than, and a measure of the machine: goals that are no ratios were set where it took
 `REFERENCE`, and are scaled by what it takes here.
@@ -38,10 +38,24 @@ def make_asker(path: str) -> Callable[[], None]:
     return ask
 
 
-def measure_machine() -> float:
-    """Return what this module prints, from a process of its own."""
-    done = subprocess.run(python("-m", "benchmarks.bare"), cwd=ROOT, check=True, capture_output=True, text=True)
-    return float(done.stdout)
+def measure_machine(processes: int = 1) -> float:
+    """Return what this module prints, the mean of so many processes at one time.
+
+    Where processors are halves of one core, or others use them, each gets less done while the others work: what is
+    measured in several processes is to be compared with this in as many.
+    """
+    started = [
+        subprocess.Popen(
+            python("-m", "benchmarks.bare"), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(processes)
+    ]
+    for process in started:
+        process.stdout.readline()
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return statistics.mean(float(process.communicate()[0]) for process in started)
 
 
 def main() -> None:
@@ -56,6 +70,9 @@ def main() -> None:
     django.setup()
     globals()["urlpatterns"] = [path("nothing/", lambda _: HttpResponse())]
     ask, taken = make_asker("/nothing/"), []
+    ask()
+    print("ready", flush=True)
+    sys.stdin.readline()
     for _ in range(11):
         begin = time.process_time()
         for _ in range(CALLS):

@@ -49,11 +49,11 @@ def measure(name: str, options: argparse.Namespace, command: str) -> dict[str, A
     if name == "latency":
         given["seconds"] *= 4
     before = f"{os.getloadavg()[0]:.1f}"
-    request = measure_machine()
+    request = measure_machine(part.busy)
     rounds, left_out = take_rounds(min(options.rounds, part.rounds), entries, f"benchmarks.tasks.{name}", given)
     load = [before, f"{os.getloadavg()[0]:.1f}"]
     # As fast as the machine was on the average: others may have come or gone meanwhile.
-    request = (request + measure_machine()) / 2
+    request = (request + measure_machine(part.busy)) / 2
     return results.note(rounds, left_out, given, command=command, load=load, request=request)
 
 

@@ -29,6 +29,8 @@ class Part(NamedTuple):
     keys: tuple[str, ...] | None = None
     alike: tuple[str, ...] = ()
     raw: bool = False
+    #: How many processes work at one time.
+    busy: int = 1
     #: Most rounds: where a figure does not depend on the minute.
     rounds: int = 100
 
@@ -64,6 +66,7 @@ PARTS = {
             Column("rate", "tasks/s", compared=True),
             Column("processor", "CPU s for 1,000", "{:.2f}", more=False, compared=True),
         ),
+        busy=2,
     ),
     "latency": Part(
         "Latency",
@@ -90,6 +93,7 @@ PARTS = {
             Column("most", "longest call, ms", "{:.0f}", more=False),
             Column("commits", "workers' commits, %", "{:.0f}"),
         ),
+        busy=2,
     ),
     "flat": Part(
         "However many wait",

@@ -54,7 +54,8 @@ def make_part(name: str, part: dict[str, Any], picture: str | None) -> list[str]
         shown.what.format(most=part["options"]["most"]),
         "",
         f"{part['date']}, `{part['command']}`; load {part['load'][0]} before and {part['load'][1]} after, "
-        f"a request that does nothing took {part['request']:.0f} µs; "
+        f"a request that does nothing took {part['request']:.0f} µs"
+        + (f" in each of {shown.busy} processes at one time; " if shown.busy > 1 else "; ")
         + (f"median of {rounds} rounds [lowest - highest]." if rounds > 1 else "one round."),
         "",
         *make_table(name, part),

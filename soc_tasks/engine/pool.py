@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import Final
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,6 +23,9 @@ from soc_tasks.engine.cutoff import cut_off
 from soc_tasks.engine.keeping import count_open, doubt, keep_connections
 from soc_tasks.engine.verdicts import TIMED_OUT, Options
 from soc_tasks.values import Answer
+
+#: Seconds for which threads wait at a closed gate at most.
+GATE: Final = 0.005
 
 
 class _Seat:
@@ -182,9 +186,9 @@ class Pool:
         jobs, done = self._jobs, self._done
         try:
             while not (self._closing or seat.written_off):
-                if self._gate_closed:
-                    with self._gate:
-                        pass
+                # Not for long: the database may have the engine wait.
+                if self._gate_closed and self._gate.acquire(timeout=GATE):
+                    self._gate.release()
                 if len(self._seats) - len(self._idle) > self._wanted or self._stopping():
                     self._rest(seat, always=True)
                     continue

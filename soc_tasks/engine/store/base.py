@@ -148,8 +148,8 @@ class Store(ABC):
     ) -> list[Leased]:
         """Write verdicts down and claim up to `limit` due tasks, in one transaction; oldest first, fair among queues.
 
-        A worker that was struck off claims nothing. `quiet` is entered while statements run, but not while the
-        transaction waits for its begin or its commit.
+        A worker that was struck off claims nothing. `quiet` is entered while statements run, and where a
+        transaction is everybody's turn from its begin to its commit, all that while.
         """
 
     @abstractmethod

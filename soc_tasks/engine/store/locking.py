@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from django.db import connections
@@ -16,6 +16,7 @@ from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.clock import Clock, DatabaseClock
 from soc_tasks.engine.rates import Share
+from soc_tasks.engine.store.base import NO_CARE
 from soc_tasks.engine.store.conflicts import retried
 from soc_tasks.engine.store.enqueue import EnqueueStore
 from soc_tasks.engine.store.rows import QUEUES, TASKS, State
@@ -43,14 +44,14 @@ class LockingStore(EnqueueStore):
         """Make the transaction that begins READ COMMITTED, if it is not: called before it begins, and then in it."""
 
     @contextmanager
-    def writing(self) -> Iterator[CursorWrapper]:
+    def writing(self, quiet: AbstractContextManager[None] = NO_CARE) -> Iterator[CursorWrapper]:
         """Open a READ COMMITTED transaction, and yield a cursor."""
         connection = connections[self.alias]
         # Part of somebody's transaction, it is what that is; without autocommit one may be open already.
         own = not connection.in_atomic_block and connection.get_autocommit()
         if own:
             self.read_committed(None)
-        with super().writing() as cursor:
+        with super().writing(quiet) as cursor:
             if own:
                 self.read_committed(cursor)
             yield cursor

@@ -88,9 +88,9 @@ class SqlStore(Store):
     insert_new_queue: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT (name) DO NOTHING")
 
     @contextmanager
-    def writing(self) -> Iterator[CursorWrapper]:
-        """Open a transaction that writes, and yield a cursor."""
-        with transaction.atomic(using=self.alias), self.cursor() as cursor:
+    def writing(self, quiet: AbstractContextManager[None] = NO_CARE) -> Iterator[CursorWrapper]:
+        """Open a transaction that writes, and yield a cursor; `quiet` as for `exchange`."""
+        with transaction.atomic(using=self.alias), self.cursor() as cursor, quiet:
             yield cursor
 
     def cursor(self) -> CursorWrapper:
@@ -129,7 +129,7 @@ class SqlStore(Store):
         quiet: AbstractContextManager[None] = NO_CARE,
     ) -> list[Leased]:
         """Write verdicts down and claim due tasks, in one transaction."""
-        with self.writing() as cursor, quiet:
+        with self.writing(quiet) as cursor:
             if verdicts:
                 self._settle(cursor, verdicts)
             return self._claim_due(cursor, worker, limit, queues) if limit > 0 else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from django.db import DatabaseError, connections
 from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.rates import Share
+from soc_tasks.engine.store.base import NO_CARE
 from soc_tasks.engine.store.enqueue import EnqueueStore
 from soc_tasks.engine.store.rows import COLUMNS, TASKS, WORKERS, Leased, State, by_due, write_insert
 from soc_tasks.engine.store.turns import Turn
@@ -45,14 +46,15 @@ class SqliteStore(EnqueueStore):
         return Turn(f"{database}.soc_tasks-lock", database)
 
     @contextmanager
-    def writing(self) -> Iterator[CursorWrapper]:
+    def writing(self, quiet: AbstractContextManager[None] = NO_CARE) -> Iterator[CursorWrapper]:
         """Take this worker's turn, open a transaction that writes, and yield a cursor.
 
         The write lock is taken as the transaction begins, whatever the site's own transactions do: one that reads
         first fails at once if somebody else commits before it writes.
         """
         connection: Any = connections[self.alias]
-        with self._turn:
+        # From begin to end: while another thread has the interpreter, nobody else could have the lock.
+        with self._turn, quiet:
             connection.ensure_connection()
             mode, connection.transaction_mode = connection.transaction_mode, "IMMEDIATE"
             try:
