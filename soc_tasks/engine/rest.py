@@ -13,7 +13,7 @@ from soc_tasks.engine.store.base import Store
 from soc_tasks.engine.wakeup import Bell
 
 #: Seconds after which an idle worker looks whether others committed: if datagrams wake it, and if none can.
-POLL, QUICK_POLL = 0.1, 0.01
+POLL, QUICK_POLL = 0.2, 0.01
 #: Seconds between looks for attempts past their deadline, and at whether it is time to end.
 WATCH: Final = 0.1
 
