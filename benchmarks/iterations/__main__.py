@@ -32,17 +32,19 @@ SIZES = (10_000, 100_000, 1_000_000)
 
 
 class Contender(NamedTuple):
-    """Who goes over rows, in how many shards, and what is done with them if not what the table is about."""
+    """Who goes over rows, in how many shards, what is done with them if not what the table is about, by how many."""
 
     name: str
     shards: int = 1
     work: str = ""
+    processes: int = 1
 
     @property
     def title(self) -> str:
         """Return how it stands in the table."""
         work = f", `{self.work}`" if self.work else ""
-        return f"{TITLES[self.name]}{f', {self.shards} shards' if self.shards > 1 else ''}{work}"
+        among = f", {self.processes} processes" if self.processes > 1 else ""
+        return f"{TITLES[self.name]}{f', {self.shards} shards' if self.shards > 1 else ''}{among}{work}"
 
 
 TITLES = {
@@ -58,7 +60,7 @@ TITLES = {
 }
 ALL = [Contender(name) for name in TITLES]
 CONTENDERS = {
-    "nothing": ALL,
+    "nothing": [*ALL, Contender("leased", 2, processes=2), Contender("atomic", 2, processes=2)],
     "update": [*ALL, Contender("atomic", 8)],
     "wait": [
         Contender("bare"),
@@ -109,6 +111,7 @@ def measure(contender: Contender, kind: str, rows: int, entry: Entry) -> Entry |
         "SOC_TASKS_BENCH_OPTIONS": json.dumps(entry),
         "SOC_TASKS_BENCH_WORK": contender.work or kind,
         "SOC_TASKS_BENCH_SHARDS": str(contender.shards),
+        "SOC_TASKS_BENCH_PROCESSES": str(contender.processes),
     }
     if peer:
         environment["SOC_TASKS_BENCH_APPS"] = PEER_APPS
@@ -163,7 +166,11 @@ def compare(rounds: list[Rates], figure: str, one: Contender, other: Contender) 
 
 
 AIMS = {
-    "nothing": [(Contender("atomic"), Contender("bare"), "durable checkpoints to the bare loop, aim 0.5")],
+    "nothing": [
+        (Contender("atomic"), Contender("bare"), "durable checkpoints to the bare loop, aim 0.5"),
+        (Contender("leased", 2, processes=2), Contender("bare"), "in 2 processes, aim 1"),
+        (Contender("atomic", 2, processes=2), Contender("bare"), "in 2 processes, atomic, aim 1"),
+    ],
     "update": [
         (Contender("atomic"), Contender("bare"), "atomic to the bare autocommit loop, aim over 1"),
         (Contender("atomic"), Contender("transactions"), "atomic to the same transactions, aim 0.95"),

@@ -8,10 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import django
 from django.core.management import call_command
+
+from benchmarks.processes import python, read_processor, running
 
 #: Rows before the clock runs: connected, everything loaded.
 WARM = 50
@@ -80,10 +83,35 @@ def measure_queued(count: int, start: Callable[[], Any], shards: int) -> Figures
     return make_figures(count, min(moments), max(moments))
 
 
+def measure_served(count: int, start: Callable[[], Any], processes: int) -> Figures:
+    """Return the figures of an iteration that worker processes do, from its start to its end."""
+    with running(
+        python("-W", "ignore", "-m", "django", "tasks", "-v", "0", "run", "--processes", str(processes))
+    ) as ids:
+        fill(WARM)
+        follow(start())
+        fill(count)
+        begin = time.perf_counter(), read_processor(ids)
+        follow(start())
+        return make_figures(count, begin, (time.perf_counter(), read_processor(ids)))
+
+
+def follow(handle: Any) -> None:
+    """Return when an iteration has ended."""
+    from soc_tasks import Iteration
+
+    while True:
+        # Its start has to run first.
+        with suppress(Iteration.DoesNotExist):
+            if Iteration.get(handle.iteration).status == "succeeded":
+                return
+        time.sleep(0.002)
+
+
 def measure(name: str, count: int) -> Figures:
     """Return the figures of a contender."""
     from benchmarks.iterations import shapes
-    from benchmarks.iterations.work import BATCH, SHARDS, do, finish
+    from benchmarks.iterations.work import BATCH, PROCESSES, SHARDS, do, finish
     from benchmarks.models import Row
 
     if name == "bare":
@@ -115,6 +143,8 @@ def measure(name: str, count: int) -> Figures:
         "djangae": start_djangae,
         "melange": lambda: startTask("melange", {"start": 0}),
     }
+    if PROCESSES > 1:
+        return measure_served(count, starts[name], PROCESSES)
     return measure_queued(count, starts[name], SHARDS)
 
 

@@ -59,6 +59,7 @@ BATCHES = {"nothing": 1000, "update": 100, "wait": 100, "save": 500, "bulk_updat
 #: What this process measures: named by the environment, so that a site can be made of it.
 KIND = os.environ.get("SOC_TASKS_BENCH_WORK", "nothing")
 SHARDS = int(os.environ.get("SOC_TASKS_BENCH_SHARDS", "1"))
+PROCESSES = int(os.environ.get("SOC_TASKS_BENCH_PROCESSES", "1"))
 BATCH = BATCHES[KIND]
 do = WORKS.get(KIND, do_nothing)
 
