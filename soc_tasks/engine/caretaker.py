@@ -54,8 +54,9 @@ class Caretaker:
         self.tally = Tally()
         #: The id under which this process leases tasks.
         self.worker = 0
-        #: Whether this is the oldest worker: it alone does the upkeep.
+        #: Whether this is the oldest worker: it alone does the upkeep. And whether there is no other.
         self.leads = False
+        self.alone = True
         #: When `care` has something to do again.
         self.next_at = 0.0
 
@@ -96,6 +97,7 @@ class Caretaker:
             self._beat_at = self._clock.monotonic() + self._lease / 3
         records = self._store.list_workers()
         self.leads = bool(records) and records[0].id == self.worker
+        self.alone = len(records) <= 1
         if self.leads:
             self._newest = self._store.find_newest()
         count = 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Final
 
 from django.db import Error
 
@@ -23,8 +22,9 @@ from soc_tasks.engine.verdicts import Outcome, Verdict, judge, put_off
 
 logger = logging.getLogger("soc_tasks.engine")
 
-#: Seconds after which a worker tries again to claim what is due and was not to be had.
-CLAIM_AGAIN: Final = 0.01
+#: Seconds after which a worker tries again to claim what is due and was not to be had; and for which it leaves what is
+#: claimed one by one to other processes, which may be waking up.
+CLAIM_AGAIN, LEFT_TO_OTHERS = 0.01, 0.003
 
 
 class Hands:
@@ -56,9 +56,10 @@ class Hands:
         self.turned_at = 0.0
         #: Whether more may be had than was claimed.
         self.look = True
-        #: When more is due (microseconds), as far as that was asked; and whether something due was not to be had.
+        #: When more is due (microseconds), as far as that was asked; and for how long nothing is claimed in any case.
         self._next: int | None = None
-        self._asked = self._denied = False
+        self._asked = False
+        self._pause = 0.0
 
     @property
     def empty(self) -> bool:
@@ -109,8 +110,9 @@ class Hands:
 
     def exchange(self, room: int) -> list[Leased]:
         """Write the verdicts, and claim and launch up to `room` tasks; return these."""
+        each = None if self._caretaker.alone else self._pace.portion
         try:
-            leased = self._store.exchange(self._caretaker.worker, self.verdicts, room, self._queues, self._pool)
+            leased = self._store.exchange(self._caretaker.worker, self.verdicts, room, self._queues, self._pool, each)
         except Exception as error:
             if isinstance(error, Error) or not self.verdicts:
                 raise
@@ -121,8 +123,10 @@ class Hands:
         if leased:
             self.launch(leased)
         if room:
-            self.look = len(leased) == room
-            self._asked, self._denied = False, not leased
+            # Else it is asked first whether anything is left, which costs less than a claim in vain.
+            self.look = each is None and len(leased) == room
+            self._asked = False
+            self._pause = CLAIM_AGAIN if not leased else LEFT_TO_OTHERS if each is not None else 0.0
         return leased
 
     def _settle_singly(self) -> None:
@@ -149,10 +153,10 @@ class Hands:
         """Return when something may be claimed next, in microseconds: asked for once after each claim."""
         if not self._asked:
             self._next, self._asked = self._store.next_due(self._queues), True
-            if self._denied and self._next is not None:
+            if self._pause and self._next is not None:
                 # Due and not to be had, for whatever reason: not claimed again and again.
-                self._next = max(self._next, self._store.clock.now() + round(CLAIM_AGAIN * SECOND))
-            self._denied = False
+                self._next = max(self._next, self._store.clock.now() + round(self._pause * SECOND))
+            self._pause = 0.0
         return self._next
 
     def ask_again(self) -> None:

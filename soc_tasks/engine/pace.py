@@ -13,6 +13,8 @@ from soc_tasks.engine.pool import Pool
 MOST_CLAIMED: Final = 200
 #: Seconds of work that are claimed ahead.
 AHEAD: Final = 0.05
+#: Seconds that a task is held to take before anything is known.
+UNKNOWN: Final = 0.01
 #: Tasks that take longer, in seconds, are answered for one by one.
 SLOW: Final = 0.002
 #: Seconds without an answer after which tasks no longer count as quick, and without a free thread after which those
@@ -35,7 +37,7 @@ class Pace:
         self._pool = pool
         self._window = window
         #: Moving average of the seconds that a task takes.
-        self._average = 0.01
+        self._average = UNKNOWN
         self._answered_at = 0.0
         self._helpers = 1
         self._used = (0.0, 0.0)
@@ -58,6 +60,15 @@ class Pace:
             average = max(average, self._held_for(now))
         ahead = int(threads * AHEAD / max(average, 1e-6))
         return max(0, min(self._window, max(threads, ahead)) - in_flight)
+
+    @property
+    def portion(self) -> int | None:
+        """Return how many tasks of a queue are claimed at a time; None: all that there is room for.
+
+        Slow ones, and those of which nothing is known yet, one by one: other processes are to get some, before this one
+        has them in threads that share one interpreter.
+        """
+        return 1 if self._average >= UNKNOWN else None
 
     def is_stalled(self, now: float) -> bool:
         """Tell whether tasks that were claimed ahead wait behind slow ones; another process may have a thread free."""

@@ -72,6 +72,7 @@ def allot(
     now: int,
     options: Mapping[str, QueueOptions],
     running: Mapping[str, int],
+    each: int | None = None,
 ) -> list[Share]:
     """Say how much may be claimed of each queue, at most `limit` of each.
 
@@ -81,8 +82,10 @@ def allot(
         now: microseconds.
         options: the queues' options.
         running: how many tasks of limited queues run.
+        each: how many are wanted of each queue at most.
     """
     shares = []
+    limit = limit if each is None else min(limit, each)
     # Where there are more queues than one claim takes, those that wait longest come first.
     for view in sorted(views, key=lambda view: view.due):
         if view.due > now:

@@ -56,6 +56,13 @@ class ClaimsContract:
         assert [task.queue for task in claimed].count("b") == 2
         assert len(claimed) == 6
 
+    def test_of_each_queue_no_more_are_claimed_than_are_asked_for(self, store, worker):
+        store.add([make_task(queue=queue) for queue in "aaaabb"])
+        assert sorted(task.queue for task in store.exchange(worker, [], 9, each=1)) == ["a", "b"]
+        assert sorted(task.queue for task in store.exchange(worker, [], 9, each=2)) == ["a", "a", "b"]
+        assert [task.queue for task in store.exchange(worker, [], 9, {"b"}, each=2)] == []
+        assert [task.queue for task in store.exchange(worker, [], 9)] == ["a"]
+
     def test_a_worker_may_be_limited_to_queues(self, store, worker):
         store.add([make_task(queue="a"), make_task(queue="b")])
         assert [task.queue for task in store.exchange(worker, [], 9, {"b"})] == ["b"]

@@ -52,6 +52,14 @@ def test_what_runs_in_fifty_milliseconds_is_claimed_and_one_for_each_thread(pace
     assert pace.room(room + 5, 0.0) == 0
 
 
+def test_slow_tasks_and_unknown_ones_are_claimed_one_by_one(pace):
+    """Other processes are to get some."""
+    assert pace.portion == 1
+    for seconds, portion in ((0.0001, None), (0.005, None), (0.05, 1), (0.0001, None)):
+        pace.note(answered(seconds), 0.0)
+        assert pace.portion == portion
+
+
 def test_no_more_is_held_than_the_window_lets(threads):
     pace = Pace(threads, window=3)
     pace.note(answered(0.0001), 0.0)

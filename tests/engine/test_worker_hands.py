@@ -12,6 +12,7 @@ from soc_tasks.engine.worker import Worker
 from soc_tasks.values import Answer, RetryOptions
 from tests.databases import on_every_database
 from tests.engine import views
+from tests.engine.running import until
 from tests.engine.tasks import make_task, names
 
 pytestmark = on_every_database
@@ -27,13 +28,40 @@ def test_no_more_tasks_are_held_than_the_window_lets(store, window):
     """So many may run again when the process is killed."""
     held = []
 
+    def count_running():
+        return sum(record.state == "running" for record in store.list_tasks())
+
     def dispatch(task, delivery):
-        held.append(sum(record.state == "running" for record in store.list_tasks()))
+        if not held:
+            # There is time to claim more.
+            until(lambda: count_running() >= window)
+        held.append(count_running())
         return Answer(status=200)
 
     store.add([make_task() for _ in range(20)])
     Worker(store.alias, dispatch=dispatch, window=window).run_until_empty()
     assert (len(held), max(held)) == (20, window)
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_beside_others_a_process_takes_one_task_before_it_knows_how_long_they_take(store, monkeypatch, others):
+    """Of two slices, say: its threads share one interpreter, and another process may have nothing to do."""
+    claims, exchange = [], store.exchange
+
+    def note(*given):
+        leased = exchange(*given)
+        claims.append(len(leased))
+        return leased
+
+    monkeypatch.setattr(store, "exchange", note)
+    store.add([make_task() for _ in range(100)])
+    if others:
+        store.join("elsewhere", 1, 1)
+    worker = Worker(store.alias, dispatch=lambda *_: Answer(status=200), store=store)
+    assert worker.run_until_empty() == 100
+    taken = [count for count in claims if count]
+    assert (taken[0] == 1) == others
+    assert max(taken) > 1
 
 
 def test_until_empty_leaves_what_is_scheduled_paused_or_of_other_queues(store):

@@ -145,11 +145,19 @@ class Store(ABC):
         limit: int,
         queues: Queues = None,
         quiet: AbstractContextManager[None] = NO_CARE,
+        each: int | None = None,
     ) -> list[Leased]:
         """Write verdicts down and claim up to `limit` due tasks, in one transaction; oldest first, fair among queues.
 
-        A worker that was struck off claims nothing. `quiet` is entered while statements run, and where a
-        transaction is everybody's turn from its begin to its commit, all that while.
+        A worker that was struck off claims nothing.
+
+        Args:
+            worker: who claims.
+            verdicts: what came of tasks.
+            limit: how many tasks are claimed at most.
+            queues: of which queues; None: all.
+            quiet: entered while statements run; where a transaction is everybody's turn, from its begin to its commit.
+            each: how many tasks of a queue are claimed at most; None: `limit`.
         """
 
     @abstractmethod

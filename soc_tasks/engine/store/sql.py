@@ -127,12 +127,13 @@ class SqlStore(Store):
         limit: int,
         queues: Queues = None,
         quiet: AbstractContextManager[None] = NO_CARE,
+        each: int | None = None,
     ) -> list[Leased]:
         """Write verdicts down and claim due tasks, in one transaction."""
         with self.writing(quiet) as cursor:
             if verdicts:
                 self._settle(cursor, verdicts)
-            return self._claim_due(cursor, worker, limit, queues) if limit > 0 else []
+            return self._claim_due(cursor, worker, limit, queues, each) if limit > 0 else []
 
     def _settle(self, cursor: CursorWrapper, verdicts: Sequence[Verdict]) -> None:
         deleted, ended, retried, busy, unknown, returned = [], [], [], [], [], []
@@ -251,16 +252,24 @@ class SqlStore(Store):
             if due is not None and self.means(name, queues)
         ]
 
-    def _claim_due(self, cursor: CursorWrapper, worker: int, limit: int, queues: Queues) -> list[Leased]:
+    def _claim_due(
+        self, cursor: CursorWrapper, worker: int, limit: int, queues: Queues, each: int | None
+    ) -> list[Leased]:
         views, options, now = self._views(cursor, queues), self.options(), self.clock.now()
         limited = [view for view in views if is_limited(view, options) and view.due <= now and not view.paused]
         if limited:
-            return self._claim_limited(cursor, worker, limit, views, limited)
-        shares = allot(views, limit, now, options, {})
+            return self._claim_limited(cursor, worker, limit, views, limited, each)
+        shares = allot(views, limit, now, options, {}, each)
         return self.claim(cursor, worker, shares, limit) if shares else []
 
     def _claim_limited(
-        self, cursor: CursorWrapper, worker: int, limit: int, views: list[QueueView], limited: list[QueueView]
+        self,
+        cursor: CursorWrapper,
+        worker: int,
+        limit: int,
+        views: list[QueueView],
+        limited: list[QueueView],
+        each: int | None,
     ) -> list[Leased]:
         """Claim where some queues have limits, and keep what their buckets hold then."""
         options, now = self.options(), self.clock.now()
@@ -272,7 +281,8 @@ class SqlStore(Store):
             name: refill(view, options, now) if name in locked else view._replace(paused=True)
             for name, view in before.items()
         }
-        shares = allot([fresh.get(view.name, view) for view in views], limit, now, options, self._count_running(cursor))
+        running = self._count_running(cursor)
+        shares = allot([fresh.get(view.name, view) for view in views], limit, now, options, running, each)
         leased = self.claim(cursor, worker, shares, limit) if shares else []
         taken = Counter(task.queue for task in leased if task.due > AT_ONCE)
         for name in locked:
