@@ -123,7 +123,7 @@ class Hands:
         if leased:
             self.launch(leased)
         if room:
-            # Else it is asked first whether anything is left, which costs less than a claim in vain.
+            # Where that is not known it is asked first what is left, which costs less than a claim in vain.
             self.look = each is None and len(leased) == room
             self._asked = False
             self._pause = CLAIM_AGAIN if not leased else LEFT_TO_OTHERS if each is not None else 0.0
@@ -154,7 +154,7 @@ class Hands:
         if not self._asked:
             self._next, self._asked = self._store.next_due(self._queues), True
             if self._pause and self._next is not None:
-                # Due and not to be had, for whatever reason: not claimed again and again.
+                # It was not to be had, for whatever reason, or is left to others for a moment.
                 self._next = max(self._next, self._store.clock.now() + round(self._pause * SECOND))
             self._pause = 0.0
         return self._next

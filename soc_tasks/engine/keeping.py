@@ -1,4 +1,4 @@
-"""Database connections that a thread keeps from one task to the next."""
+"""Database connections that a thread keeps from one task to the next, or lends to others."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ class Suspects:
         patience = PATIENCE if self._leads else LONG_PATIENCE
         return since is not None and self._clock.monotonic() - since > patience
 
+    @property
     def is_needed(self) -> bool:
         """Tell whether `take` has something to do, or nothing else may be done."""
         return self.alone or self._waiting_since is not None or self._clock.monotonic() >= self._look_at

@@ -45,7 +45,7 @@ from soc_tasks.engine.wakeup import Bell
 
 logger = logging.getLogger("soc_tasks.engine")
 
-Answer = TypeVar("Answer")
+Told = TypeVar("Told")
 
 #: Seconds for which an answer waits for others at most.
 GATHER: Final = 0.005
@@ -239,7 +239,7 @@ class Worker:
         if self._lent is None or self._stop.is_set() or self._pause or self._caretaker.is_needed:
             return False
         self._hands.collect(now)
-        if self._caretaker.holds or self._suspects.is_needed() or self._hands.tells:
+        if self._caretaker.holds or self._suspects.is_needed or self._hands.tells:
             return False
         room = self._room(now)
         try:
@@ -322,7 +322,7 @@ class Worker:
         else:
             self._rest.doze(now)
 
-    def _ask(self, question: Callable[[], Answer]) -> Answer | None:
+    def _ask(self, question: Callable[[], Told]) -> Told | None:
         """Ask the database between two turns; None: it was not to be had."""
         with self._turn_lock:
             try:
