@@ -48,7 +48,8 @@ def make_request_steps() -> list[Step]:
     from soc_tasks.engine.store import get_store
     from soc_tasks.engine.verdicts import judge
     from soc_tasks.logic.forms import encode_context
-    from soc_tasks.meta import Meta, make_start_id, write_plain
+    from soc_tasks.meta import Meta, write_plain
+    from soc_tasks.start_ids import make_start_id
 
     site.urlpatterns.insert(0, path("nothing/", lambda _: HttpResponse()))
     startTask("noop")

@@ -155,8 +155,8 @@ def fill_letters(url: str) -> None:
 
 def fill_iterations(url: str) -> tuple[str, str]:
     """Make iterations of every status; return the ids of one that runs and one that failed."""
-    from soc_tasks.meta import make_start_id
     from soc_tasks.models import IterationRow
+    from soc_tasks.start_ids import make_start_id
     from soc_tasks.state import get_state
     from soc_tasks.state.base import IterationRecord, ShardRecord
     from soc_tasks.values import FailedItem

@@ -9,8 +9,21 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 if TYPE_CHECKING:
     _Base = models.CharField[str, str]
+    _Key = models.BigAutoField[int, int]
 else:
     _Base = models.CharField
+    _Key = models.BigAutoField
+
+
+class KeyField(_Key):
+    """A primary key that whoever inserts chooses; a database numbers what comes without one.
+
+    SQLite keeps the highest number of an AUTOINCREMENT key in a table of its own, one more page for each commit.
+    """
+
+    def db_type_suffix(self, connection: BaseDatabaseWrapper) -> str | None:
+        """Return what a column's type ends with."""
+        return None if connection.vendor == "sqlite" else super().db_type_suffix(connection)
 
 
 class ExactCharField(_Base):

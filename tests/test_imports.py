@@ -24,7 +24,19 @@ ROOMS = {
     "views": {"ground", "engine", "backends", "state", "logic"},
     "models": {"ground"},
 }
-GROUND = {"values", "errors", "conf", "fields", "frozen", "http_targets", "logs", "meta", "signals", "signatures"}
+GROUND = {
+    "values",
+    "errors",
+    "conf",
+    "fields",
+    "frozen",
+    "http_targets",
+    "logs",
+    "meta",
+    "signals",
+    "signatures",
+    "start_ids",
+}
 #: Beside the rooms, for those who run or test a site.
 OUTSIDE = {
     "admin",

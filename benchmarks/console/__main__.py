@@ -98,8 +98,8 @@ def fill_letters(number: int) -> None:
 def fill_iterations(number: int) -> None:
     from datetime import UTC, datetime
 
-    from soc_tasks.meta import make_start_id
     from soc_tasks.models import FailedItemRow, IterationRow
+    from soc_tasks.start_ids import make_start_id
     from soc_tasks.state import get_state
     from soc_tasks.state.base import IterationRecord, ShardRecord
 

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from soc_tasks.engine.store.rows import COLUMNS, TASKS, State
+from soc_tasks.engine.store.rows import COLUMNS, TASKS, State, by_name
 from soc_tasks.engine.store.sql import SqlStore
 
 #: Queues that one statement looks at: SQLite joins at most 500 parts.
@@ -69,9 +69,8 @@ def find_named(store: SqlStore, queues: Sequence[str], name: str) -> list[Row]:
     """Return the rows of the tasks that have a name, in some queues, with their whole bodies."""
     if not queues:
         return []
-    marks = ", ".join(["%s"] * len(queues))
-    sql = f"SELECT {COLUMNS}, state FROM {TASKS} WHERE queue IN ({marks}) AND name = %s AND state <> {State.ENDED:d}"
-    return store.select(sql, (*queues, name))
+    which, given = by_name(name, *queues)
+    return store.select(f"SELECT {COLUMNS}, state FROM {TASKS} WHERE {which} AND state <> {State.ENDED:d}", given)
 
 
 def list_page(

@@ -1,4 +1,7 @@
-"""Indexes that hold the rows of one state only."""
+"""Indexes that hold some rows only, and all where no index can be partial.
+
+Django would leave such an index out there, and warn of it at every migration.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from django.db.models import Q
 
 class StateIndex(models.Index):
     """An index of the rows in one state; where no index can be partial, the state is its first column.
-
-    Django would leave a partial index out there, and warn of it at every migration.
 
     Args:
         fields: names of the columns.
@@ -38,3 +39,21 @@ class StateIndex(models.Index):
         else:
             index = models.Index(fields=["state", *self.fields], name=self.name)
         return index.create_sql(model, schema_editor, *args, **options)
+
+
+class NameIndex(models.Index):
+    """A unique index of the names that do not tell the key of their row; where none can be partial, of all names.
+
+    Args:
+        fields: names of the columns.
+        name: the index's name.
+    """
+
+    def create_sql(
+        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor, *args: Any, **options: Any
+    ) -> Any:
+        """Return the statement that makes the index."""
+        partial = schema_editor.connection.features.supports_partial_indexes
+        condition = Q(keyed=False) if partial else None
+        index = models.UniqueConstraint(fields=self.fields, name=self.name, condition=condition)
+        return index.create_sql(model, schema_editor)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from django.db import models
 
-from soc_tasks.engine.indexes import StateIndex
-from soc_tasks.fields import ExactCharField
+from soc_tasks.engine.indexes import NameIndex, StateIndex
+from soc_tasks.fields import ExactCharField, KeyField
 
 
 class QueuedTask(models.Model):
     """A task that waits or runs, or the name of one that ended a short while ago."""
 
+    #: Rises with time, for the most part, as those who enqueue choose it; never used again.
+    id = KeyField(primary_key=True)
     #: Its name; of the server's queues (server/) project/location/queue, which no queue of a site can be called.
     queue = ExactCharField(max_length=200)
     name = ExactCharField(max_length=500)
@@ -51,6 +53,8 @@ class QueuedTask(models.Model):
     progress = models.TextField(db_default="")
     #: Since when no worker that took it knew its URL or its function.
     unknown = models.BigIntegerField(null=True)
+    #: Whether `id` stands in `name` (start_ids.py): by that it is found, and it is not in the index of names.
+    keyed = models.BooleanField(db_default=False)
     #: What whoever made the last call wants to know at the next one.
     note = models.TextField(db_default="")
 
@@ -58,8 +62,8 @@ class QueuedTask(models.Model):
         """What a claim costs must not grow with what waits elsewhere: each index holds the rows of one state only."""
 
         db_table = "soc_tasks_engine_task"
-        constraints = (models.UniqueConstraint(fields=["queue", "name"], name="soc_tasks_engine_name"),)
         indexes = (
+            NameIndex(fields=["queue", "name"], name="soc_tasks_engine_names"),
             StateIndex(fields=["queue", "due", "id"], state=0, name="soc_tasks_engine_waiting"),
             StateIndex(fields=["owner", "queue"], state=1, name="soc_tasks_engine_running"),
             StateIndex(fields=["due"], state=2, name="soc_tasks_engine_ended"),

@@ -22,7 +22,8 @@ from soc_tasks.logic.runs import is_last
 from soc_tasks.logic.statements import TransactionEndedError, Watch
 from soc_tasks.logic.tasks import build_task
 from soc_tasks.logic.urls import resolve_target
-from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
+from soc_tasks.meta import Inherited, Meta, SliceMessage
+from soc_tasks.start_ids import make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
 from soc_tasks.state.transactions import ClientAlias

@@ -14,7 +14,7 @@ from typing import Any
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic.plans import Plan, Source
 from soc_tasks.logic.runs import begin_run
-from soc_tasks.meta import make_start_id
+from soc_tasks.start_ids import make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import IterationRecord, ShardRecord
 from soc_tasks.values import FailedItem

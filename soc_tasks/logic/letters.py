@@ -11,7 +11,8 @@ from soc_tasks.backends import get_backend
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic.envelopes import forget, read_function
 from soc_tasks.logic.iterations import Iteration
-from soc_tasks.meta import make_start_id, read_meta
+from soc_tasks.meta import read_meta
+from soc_tasks.start_ids import make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import DeadLetter
 from soc_tasks.values import META_HEADER, Task

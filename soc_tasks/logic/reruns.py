@@ -9,7 +9,8 @@ from soc_tasks.conf import get_settings
 from soc_tasks.errors import SocTasksError
 from soc_tasks.logic.envelopes import LIFE
 from soc_tasks.logic.letters import renew_task
-from soc_tasks.meta import make_start_id, read_meta
+from soc_tasks.meta import read_meta
+from soc_tasks.start_ids import make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.values import Task
 

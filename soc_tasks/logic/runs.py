@@ -19,7 +19,8 @@ from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.full_logic import CountedRanges, FullLogic, KeyRange, split_evenly
 from soc_tasks.logic.plans import Plan, Source, check_shards, check_skipping, explain_two_stores, make_source
 from soc_tasks.logic.tasks import build_task
-from soc_tasks.meta import Inherited, Meta, SliceMessage, make_start_id
+from soc_tasks.meta import Inherited, Meta, SliceMessage
+from soc_tasks.start_ids import make_start_id
 from soc_tasks.state import get_state
 from soc_tasks.state.base import BusyError, IterationRecord, ShardRecord
 from soc_tasks.state.locks import is_lock_error

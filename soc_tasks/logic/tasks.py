@@ -13,7 +13,8 @@ from soc_tasks.backends import get_backend
 from soc_tasks.errors import TaskTooLargeError
 from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.urls import Place, find_place, resolve_target
-from soc_tasks.meta import MAX_META_BYTES, Inherited, Meta, make_start_id, write_plain
+from soc_tasks.meta import MAX_META_BYTES, Inherited, Meta, write_plain
+from soc_tasks.start_ids import make_start_id
 from soc_tasks.values import CONTENT_TYPE, META_HEADER, RetryOptions, Task, TaskHandle, TaskRequest
 
 #: Cloud Tasks holds a task back for 720 hours at most.

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from soc_tasks.engine.clock import SECOND, from_micros
 from soc_tasks.errors import TaskAlreadyExistsError
+from soc_tasks.start_ids import make_start_id
 from soc_tasks.values import Task
 from tests.contracts.chances import numbers, queues, tasks
 from tests.contracts.model import TakenError
@@ -24,15 +25,17 @@ class Adding(RuleBasedStateMachine):
         queue, name, countdown, retry = given
         self._count += 1
         now = self.clock.now()
+        # Rows of both kinds: found by the key in their name, or by the index of names.
+        start_id = make_start_id()
         return Task(
             queue=queue,
-            name=name or f"task-{self._count}",
+            name=name or (start_id if self._count % 2 else f"task-{self._count}"),
             path=f"/{self._count}",
             body=b"body",
             eta=None if countdown is None else from_micros(now + round(countdown * SECOND)),
             created=from_micros(now),
             retry=retry,
-            start_id=f"{self._count:032x}",
+            start_id=start_id,
             named=name is not None,
         )
 

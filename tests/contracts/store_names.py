@@ -8,10 +8,22 @@ from django.db import InterfaceError, OperationalError, transaction
 from soc_tasks.engine.clock import SECOND, from_micros
 from soc_tasks.errors import BackendUnavailableError, TaskAlreadyExistsError
 from soc_tasks.meta import make_plain_headers
+from soc_tasks.start_ids import make_start_id
 from soc_tasks.values import RetryOptions
 from tests.engine.tasks import done, make_task, names, rolled_back
 
 DAY = 86400
+
+
+def make_keyed(start_id=None, **fields):
+    """Return a task as `startTask` makes it without a name: its row's key stands in what it is called."""
+    start_id = start_id or make_start_id()
+    return make_task(start_id=start_id, name=start_id, named=False, **fields)
+
+
+def with_same_key(task):
+    """Return another one of the same key, as two processes make them once in ages."""
+    return make_keyed(task.name[:17] + make_start_id()[17:], queue=task.queue)
 
 
 class NamesContract:
@@ -94,6 +106,66 @@ class NamesContract:
         store.exchange(worker, done(*store.exchange(worker, [], 1)), 0)
         store.add([task])
         assert names(store.list_tasks()) == [task.name]
+
+    def test_a_task_that_nobody_named_is_found_by_its_key(self, store, worker):
+        tasks = [make_keyed(), *(make_keyed(queue="other") for _ in range(3))]
+        store.add(tasks[:1])
+        store.add(tasks[1:])
+        assert [store.get_task(task.queue, task.name).task.name for task in tasks] == names(tasks)
+        assert store.get_task("default", tasks[1].name) is None
+        assert store.get_task("default", make_start_id()) is None
+        assert store.run_now("other", tasks[1].name)
+        assert store.delete("other", tasks[2].name)
+        assert not store.delete("other", tasks[2].name)
+        assert not store.run_now("default", tasks[3].name)
+        leased = store.exchange(worker, [], 9)
+        assert sorted(names(leased)) == sorted([tasks[0].name, tasks[1].name, tasks[3].name])
+        store.exchange(worker, done(*leased), 0)
+        assert all(store.get_task(task.queue, task.name) is None for task in tasks)
+        store.add(tasks)
+        assert len(store.list_tasks()) == 4
+
+    def test_what_one_call_adds_comes_in_its_order(self, store, worker):
+        tasks = [make_keyed() for _ in range(300)]
+        store.add(tasks)
+        assert names(store.exchange(worker, [], 300)) == names(tasks)
+
+    def test_a_task_that_nobody_named_is_accepted_once(self, store):
+        tasks = [make_keyed() for _ in range(3)]
+        assert store.accept(tasks[:2]) == 2
+        assert store.accept([tasks[1], tasks[2], tasks[2]]) == 1
+        assert sorted(names(store.list_tasks())) == names(tasks)
+        with pytest.raises(TaskAlreadyExistsError):
+            store.add(tasks[:1])
+        with pytest.raises(TaskAlreadyExistsError):
+            store.add([make_keyed(), tasks[0]])
+        assert len(store.list_tasks()) == 3
+
+    @pytest.mark.parametrize("take", ["add", "accept"])
+    def test_two_tasks_of_one_key_are_two_tasks(self, store, worker, take):
+        first = make_keyed()
+        others = [with_same_key(first) for _ in range(3)]
+        store.add([first])
+        getattr(store, take)(others[:1])
+        getattr(store, take)(others[1:])
+        found = [store.get_task("default", task.name).task.start_id for task in (first, *others)]
+        assert found == names([first, *others])
+        assert store.accept([first, *others]) == 0
+        assert store.delete("default", others[1].name)
+        assert sorted(names(store.exchange(worker, [], 9))) == sorted(names([first, others[0], others[2]]))
+
+    def test_a_chosen_name_may_have_the_form_of_a_key(self, store, worker):
+        keyed, chosen = make_keyed(), make_task(name=make_start_id())
+        store.add([keyed])
+        store.add([chosen, make_task(name=keyed.name, queue="other")])
+        assert store.get_task("default", chosen.name).task.start_id == chosen.start_id
+        # Who would choose the name of a task that nobody named learns that it is taken.
+        asked = [make_task(name=keyed.name), make_task(name=chosen.name), make_task(name=make_start_id())]
+        assert names(store.find_taken(asked)) == [keyed.name, chosen.name]
+        store.exchange(worker, done(*store.exchange(worker, [], 3)), 0)
+        # Only a chosen name is kept.
+        assert names(store.find_taken(asked)) == [chosen.name]
+        assert store.get_task("default", chosen.name) is None
 
     def test_names_differ_by_case_and_by_queue(self, store):
         store.add([make_task(name="Name"), make_task(name="name"), make_task(name="name", queue="other")])

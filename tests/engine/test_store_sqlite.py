@@ -14,6 +14,7 @@ from soc_tasks.engine.store import get_store
 from soc_tasks.engine.store.rows import TASKS
 from soc_tasks.engine.store.sqlite import MOST_SHARES, SqliteStore
 from soc_tasks.errors import BackendUnavailableError, ConfigurationError, NotSupportedError
+from soc_tasks.start_ids import make_start_id
 from tests.engine.tasks import make_task, names, rolled_back
 
 
@@ -206,6 +207,23 @@ def test_no_statement_of_the_worker_scans_the_table(crowded):
 
     assert_no_scan(plans_of(crowded, work))
     assert len(leased) == 50
+
+
+def test_a_task_is_found_by_its_name_or_its_key(crowded):
+    keyed = make_task(name=make_start_id(), named=False)
+    crowded.add([keyed])
+
+    def look(name):
+        assert crowded.get_task("default", name)
+        assert crowded.find_taken([make_task(name=name)])
+        assert crowded.run_now("default", name)
+        assert crowded.delete("default", name)
+
+    for name in ("n1", keyed.name):
+        plans = plans_of(crowded, lambda name=name: look(name))
+        assert_no_scan(plans)
+        assert any("INDEX soc_tasks_engine_names (queue=? AND name=?)" in plan for plan in plans), plans
+    assert any("USING INTEGER PRIMARY KEY (rowid=?)" in plan for plan in plans), plans
 
 
 def test_the_claim_is_served_by_the_index_of_waiting_tasks(crowded):

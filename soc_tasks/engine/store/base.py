@@ -123,7 +123,7 @@ class Store(ABC):
 
     @abstractmethod
     def find_newest(self) -> int:
-        """Return the id of the newest task that is kept; those that come later have higher ones."""
+        """Return the highest id of a task that is kept; what processes that run enqueue later has higher ones."""
 
     @abstractmethod
     def shift_clock(self, by: int, newest: int) -> None:

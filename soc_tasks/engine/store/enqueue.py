@@ -11,8 +11,8 @@ from django.db import DatabaseError, Error, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.conf import get_settings
-from soc_tasks.engine.store.console import ConsoleStore
-from soc_tasks.engine.store.rows import GIVEN, TASKS, State, write_task
+from soc_tasks.engine.store.console import NAME_BATCH, ConsoleStore
+from soc_tasks.engine.store.rows import GIVEN, TASKS, State, with_new_key, write_task
 from soc_tasks.engine.wakeup import wake
 from soc_tasks.errors import BackendUnavailableError, TaskAlreadyExistsError
 from soc_tasks.values import Task
@@ -25,7 +25,9 @@ INSERT_BYTES: Final = 4 * 2**20
 _BODY: Final = GIVEN.index("body")
 _ROW = f"({', '.join(['%s'] * len(GIVEN))})"
 _INTO = f"INTO {TASKS} ({', '.join(GIVEN)}) VALUES "
-_DROP_FREE = f"DELETE FROM {TASKS} WHERE queue = %s AND name = %s AND state = {State.ENDED:d} AND due <= %s"
+_DROP_FREE = (
+    f"DELETE FROM {TASKS} WHERE queue = %s AND name = %s AND NOT keyed AND state = {State.ENDED:d} AND due <= %s"
+)
 
 
 def explain_taken(tasks: Sequence[Task]) -> str:
@@ -49,10 +51,11 @@ class EnqueueStore(ConsoleStore):
         rows = self._write(tasks, now)
         try:
             if not self._insert_all(rows):
-                # A name may be taken by one that is free again and was not swept yet.
+                # A name may be taken by one that is free again and was not swept yet; a key, once in ages, by another.
                 free = self.clock.now()
                 with self.cursor() as cursor:
                     cursor.executemany(_DROP_FREE, [(task.queue, task.name, free) for task in tasks])
+                    rows = self._move_aside(cursor, rows)
                 if not self._insert_all(rows):
                     raise TaskAlreadyExistsError(self._explain(tasks))
         except Error as error:
@@ -67,6 +70,10 @@ class EnqueueStore(ConsoleStore):
                 if named := [(task.queue, task.name, now) for task in tasks if task.named]:
                     cursor.executemany(_DROP_FREE, named)
                 count = self._insert_new(cursor, rows)
+                if count < len(rows):
+                    # Some came already; or a key is taken by another, and the name is not.
+                    moved = self._move_aside(cursor, rows)
+                    count += self._insert_new(cursor, [new for new, old in zip(moved, rows, strict=True) if new != old])
         except Error as error:
             raise self._unavailable(error) from error
         self.wake_on_commit()
@@ -94,6 +101,15 @@ class EnqueueStore(ConsoleStore):
         except _NamesTakenError:
             return False
         return True
+
+    def _move_aside(self, cursor: CursorWrapper, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return rows with new keys where others have theirs, there or among them."""
+        there: dict[int, tuple[str, str]] = {}
+        for first in range(0, len(rows), NAME_BATCH):
+            keys = [row[0] for row in rows[first : first + NAME_BATCH]]
+            sql = f"SELECT id, queue, name FROM {TASKS} WHERE id IN ({', '.join(['%s'] * len(keys))})"
+            there.update((key, (queue, name)) for key, queue, name in self.fetch(cursor, sql, keys))
+        return [row if there.setdefault(row[0], row[1:3]) == row[1:3] else with_new_key(row) for row in rows]
 
     def insert_one(self, row: tuple[Any, ...]) -> int:
         """Insert a row where its name is free; return how many that were."""

@@ -24,7 +24,11 @@ _LEASE = (
 )
 _CLAIM_ONE_QUEUE = _LEASE % ("%s", f"SELECT id {DUE}")
 
-_TYPES: Final = {"due": "bigint", "created": "bigint", "body": "bytea", "named": "boolean"}
+_TYPES: Final = {
+    **dict.fromkeys(("id", "due", "created"), "bigint"),
+    **dict.fromkeys(("named", "keyed"), "boolean"),
+    "body": "bytea",
+}
 
 #: PostgreSQL, appendix A: undefined_table.
 _UNDEFINED_TABLE: Final = "42P01"
@@ -69,7 +73,7 @@ class PostgresStore(LockingStore):
     def insert_some(self, cursor: CursorWrapper, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows: a list for each column, but one value where all are alike, and one list for columns that are.
 
-        What tasks differ by is their names, for the most part: the rest need not be sent, nor read, row by row.
+        What tasks differ by is names and keys, for the most part: the rest need not be sent, nor read, row by row.
         """
         lists: list[tuple[str, tuple[Any, ...]]] = []
         values, chosen = [], []
@@ -86,8 +90,7 @@ class PostgresStore(LockingStore):
         types = ", ".join(f"%s::{kind}[]" for kind, _ in lists)
         source = f" FROM unnest({types}) AS given({names})" if lists else ""
         cursor.execute(
-            f"INSERT INTO {TASKS} ({', '.join(GIVEN)}) SELECT {', '.join(chosen)}{source}"
-            " ON CONFLICT (queue, name) DO NOTHING",
+            f"INSERT INTO {TASKS} ({', '.join(GIVEN)}) SELECT {', '.join(chosen)}{source} ON CONFLICT DO NOTHING",
             [*values, *(list(column) for _, column in lists)],
         )
 

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from soc_tasks.engine.clock import from_micros, to_micros
 from soc_tasks.meta import make_plain_headers
+from soc_tasks.start_ids import find_key, make_key
 from soc_tasks.values import RetryOptions, Task
 
 TASKS: Final = "soc_tasks_engine_task"
@@ -29,6 +30,7 @@ class State(IntEnum):
 
 #: Columns that an insert gives; the others have defaults in the database.
 GIVEN: Final = (
+    "id",
     "queue",
     "name",
     "due",
@@ -40,6 +42,7 @@ GIVEN: Final = (
     "start_id",
     "named",
     "created",
+    "keyed",
 )
 
 
@@ -116,7 +119,10 @@ _RETRY_NAMES = {field.name for field in dataclasses.fields(RetryOptions)}
 
 def write_task(task: Task, now: int) -> tuple[Any, ...]:
     """Return the values of `GIVEN` for a task that is enqueued `now`."""
+    key = None if task.named else find_key(task.name)
     return (
+        # In the order in which they were made: what else is due at the same moment has a key of its start's time, too.
+        key or find_key(task.start_id) or make_key(),
         task.queue,
         task.name,
         now if task.eta is None else max(now, to_micros(task.eta)),
@@ -128,6 +134,27 @@ def write_task(task: Task, now: int) -> tuple[Any, ...]:
         task.start_id,
         task.named,
         to_micros(task.created),
+        key is not None,
+    )
+
+
+def with_new_key(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row of `GIVEN` under a new key, from which its name does not follow."""
+    return (make_key(), *row[1:-1], False)
+
+
+def by_name(name: str, *queues: str) -> tuple[str, tuple[Any, ...]]:
+    """Return the condition that finds the tasks of a name in some queues, and its parameters."""
+    marks = ", ".join(["%s"] * len(queues))
+    listed = f"(queue IN ({marks}) AND name = %s AND NOT keyed)"
+    if (key := find_key(name)) is None:
+        return listed, (*queues, name)
+    return f"({listed} OR (id = %s AND queue IN ({marks}) AND name = %s AND keyed))", (
+        *queues,
+        name,
+        key,
+        *queues,
+        name,
     )
 
 

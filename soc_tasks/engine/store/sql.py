@@ -84,7 +84,7 @@ class SqlStore(Store):
     """A store by hand-written SQL through Django's connection."""
 
     #: What stands around the table, columns and values of an INSERT that passes over names that are taken.
-    insert_new: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT (queue, name) DO NOTHING")
+    insert_new: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT DO NOTHING")
     insert_new_queue: ClassVar[tuple[str, str]] = ("INSERT", " ON CONFLICT (name) DO NOTHING")
 
     @contextmanager

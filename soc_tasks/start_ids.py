@@ -1,0 +1,51 @@
+"""Ids of starts, by which most tasks are called: they rise with time, and the key of a task's row stands in front.
+
+An id is 12 hex digits of time in milliseconds and 20 of chance; the first 17 are a number that fits a table's key. So
+the engine finds a task by its name without an index of names: on SQLite a commit of one task writes two pages then, not
+four, and a new row and its entries go to the ends of their trees.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from typing import Final
+
+#: Bits of a key that are chance, which is counted on within a millisecond; and those of an id behind its key.
+_DRAWN: Final = 20
+_REST: Final = 60
+_KEYED = re.compile(r"0[0-7][0-9a-f]{30}", re.ASCII)
+#: By the wall clock as the process began, and counted from there: where somebody sets that back, ids go on rising.
+_BEGAN: Final = time.time_ns() - time.monotonic_ns()
+
+_lock = threading.Lock()
+_last = 0
+
+
+def make_key(drawn: int | None = None) -> int:
+    """Return a new key, above all that this process made; another process makes the same once in ages.
+
+    Args:
+        drawn: 20 bits of chance; None: they are drawn.
+    """
+    global _last
+    if drawn is None:
+        drawn = int.from_bytes(os.urandom(3)) >> 4
+    now = (_BEGAN + time.monotonic_ns()) // 1_000_000
+    with _lock:
+        _last = key = max(_last + 1, now << _DRAWN | drawn)
+    return key
+
+
+def make_start_id() -> str:
+    """Return a new start id."""
+    drawn = int.from_bytes(os.urandom(10))
+    return f"{make_key(drawn >> _REST):017x}{drawn & (1 << _REST) - 1:015x}"
+
+
+def find_key(name: str) -> int | None:
+    """Return the key that stands in a name, or None where it has not the form of a start id."""
+    # MySQL takes 0 for no key.
+    return (int(name[:17], 16) or None) if _KEYED.fullmatch(name) else None
