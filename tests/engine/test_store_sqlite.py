@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from soc_tasks.engine.clock import SECOND
@@ -13,9 +14,10 @@ from soc_tasks.engine.rates import Share
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.store.rows import TASKS
 from soc_tasks.engine.store.sqlite import MOST_SHARES, SqliteStore
+from soc_tasks.engine.verdicts import Outcome, Verdict
 from soc_tasks.errors import BackendUnavailableError, ConfigurationError, NotSupportedError
 from soc_tasks.start_ids import make_start_id
-from tests.engine.tasks import make_task, names, rolled_back
+from tests.engine.tasks import done, make_task, names, rolled_back
 
 
 @pytest.fixture
@@ -91,6 +93,94 @@ def test_the_engine_takes_the_write_lock_as_its_transactions_begin(store, other)
     with transaction.atomic(using=store.alias):
         other.execute("BEGIN IMMEDIATE")
         other.execute("ROLLBACK")
+
+
+@pytest.fixture
+def claimed(store):
+    """A worker with a task in its hands, and one more that waits."""
+    worker = store.join("here", 1, 1)
+    store.add([make_task(name=name, named=False) for name in ("first", "second")])
+    return worker, store.exchange(worker, [], 1)
+
+
+def test_an_exchange_that_fails_leaves_everything_as_it_was(store, claimed, other, monkeypatch):
+    worker, leased = claimed
+
+    def fail(*_):
+        # Some of it was written.
+        assert not store.get_task("default", "first")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(store, "claim", fail)
+    with pytest.raises(ZeroDivisionError):
+        store.exchange(worker, done(*leased), 1)
+    monkeypatch.undo()
+    # Others can write at once.
+    other.execute("PRAGMA busy_timeout = 1")
+    other.execute("BEGIN IMMEDIATE")
+    assert sorted(other.execute(f"SELECT name, state FROM {TASKS}").fetchall()) == [("first", 1), ("second", 0)]
+    other.execute("ROLLBACK")
+    assert names(store.exchange(worker, done(*leased), 9)) == ["second"]
+    assert names(store.list_tasks()) == ["second"]
+
+
+def test_an_exchange_that_cannot_be_undone_loses_its_connection(store, claimed, monkeypatch):
+    worker, leased = claimed
+
+    class Broken:
+        """The driver's connection, which rolls nothing back."""
+
+        def __init__(self, raw):
+            self.raw = raw
+
+        def __getattr__(self, name):
+            return getattr(self.raw, name)
+
+        def execute(self, sql, *parameters):
+            if sql in ("COMMIT", "ROLLBACK"):
+                raise sqlite3.OperationalError("disk I/O error")
+            return self.raw.execute(sql, *parameters)
+
+    connection = connections[store.alias]
+    monkeypatch.setattr(connection, "connection", Broken(connection.connection))
+    with pytest.raises(OperationalError, match="disk I/O error"):
+        store.exchange(worker, done(*leased), 1)
+    assert connection.connection is None
+    assert names(store.list_tasks()) == ["first", "second"]
+    assert names(store.exchange(worker, done(*leased), 1)) == ["second"]
+
+
+def test_an_exchange_meets_a_lock_as_any_transaction_does(store, claimed, other):
+    worker, leased = claimed
+    connections[store.alias].cursor().execute("PRAGMA busy_timeout = 1")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OperationalError, match="locked"):
+        store.exchange(worker, done(*leased), 1)
+    other.execute("ROLLBACK")
+    assert names(store.exchange(worker, done(*leased), 1)) == ["second"]
+
+
+def test_an_exchange_may_be_part_of_a_transaction_and_be_listened_to(store, claimed):
+    worker, leased = claimed
+    with rolled_back(using=store.alias):
+        assert names(store.exchange(worker, done(*leased), 1)) == ["second"]
+    assert len(store.list_tasks()) == 2
+    with CaptureQueriesContext(connections[store.alias]) as captured:
+        store.exchange(worker, done(*leased), 1)
+    words = [re.search("[A-Z]+", query["sql"])[0] for query in captured]
+    assert words == ["BEGIN", "DELETE", "WITH", "UPDATE", "COMMIT"]
+
+
+def test_who_is_told_of_a_failure_for_good_may_write_in_the_same_transaction(store, claimed, monkeypatch):
+    worker, leased = claimed
+
+    def tell(*_):
+        with transaction.atomic(using=store.alias):
+            store.add([make_task(name="told")])
+
+    monkeypatch.setattr("soc_tasks.engine.hooks.tell_exhausted", tell)
+    store.exchange(worker, [Verdict(leased[0], Outcome.EXHAUSTED, attempts=1, status=500)], 0)
+    assert names(store.list_tasks()) == ["second", "told"]
 
 
 def test_one_wake_for_each_transaction(store, monkeypatch):

@@ -130,10 +130,16 @@ class SqlStore(Store):
         each: int | None = None,
     ) -> list[Leased]:
         """Write verdicts down and claim due tasks, in one transaction."""
-        with self.writing(quiet) as cursor:
+        with self.exchanging(verdicts, quiet) as cursor:
             if verdicts:
                 self._settle(cursor, verdicts)
             return self._claim_due(cursor, worker, limit, queues, each) if limit > 0 else []
+
+    def exchanging(
+        self, verdicts: Sequence[Verdict], quiet: AbstractContextManager[None]
+    ) -> AbstractContextManager[CursorWrapper]:
+        """Return the transaction of an exchange."""
+        return self.writing(quiet)
 
     def _settle(self, cursor: CursorWrapper, verdicts: Sequence[Verdict]) -> None:
         deleted, ended, retried, busy, unknown, returned = [], [], [], [], [], []

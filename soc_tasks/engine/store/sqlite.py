@@ -13,9 +13,11 @@ from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.rates import Share
 from soc_tasks.engine.store.base import NO_CARE
+from soc_tasks.engine.store.direct import can_be_direct, writing_directly
 from soc_tasks.engine.store.enqueue import EnqueueStore
 from soc_tasks.engine.store.rows import COLUMNS, TASKS, WORKERS, Leased, State, by_due, write_insert
 from soc_tasks.engine.store.turns import Turn
+from soc_tasks.engine.verdicts import Outcome, Verdict
 
 #: Queues of one claim; SQLite takes 500 parts of a UNION at most.
 MOST_SHARES: Final = 100
@@ -62,6 +64,19 @@ class SqliteStore(EnqueueStore):
                     yield cursor
             finally:
                 connection.transaction_mode = mode
+
+    @contextmanager
+    def exchanging(self, verdicts: Sequence[Verdict], quiet: AbstractContextManager[None]) -> Iterator[CursorWrapper]:
+        """Take this worker's turn in a transaction of the driver's, where nobody else takes part in it."""
+        connection: Any = connections[self.alias]
+        # Who is told of a task that failed for good writes down what it needs, in the same transaction.
+        told = any(verdict.outcome is Outcome.EXHAUSTED for verdict in verdicts)
+        if told or not can_be_direct(connection):
+            with self.writing(quiet) as cursor:
+                yield cursor
+        else:
+            with self._turn, quiet, writing_directly(connection) as cursor:
+                yield cursor
 
     def missing_table(self, error: DatabaseError) -> bool:
         """Tell whether an error says that a table is missing."""
