@@ -146,8 +146,8 @@ class EmbeddedBackend(BaseBackend):
 
 
 def register_hooks() -> None:
-    """Tell the engine who keeps dead letters, sweeps, and knows how far a slice has come."""
-    hooks.register(exhausted=_exhausted, upkeep=_upkeep, progress=_progress)
+    """Tell the engine who keeps dead letters, hands outboxes over, sweeps, and knows how far a slice has come."""
+    hooks.register(exhausted=_exhausted, upkeep=_relay, tidying=_sweep, progress=_progress)
 
 
 def _exhausted(task: Task, attempts: int, status: int) -> None:
@@ -156,12 +156,16 @@ def _exhausted(task: Task, attempts: int, status: int) -> None:
     get_state().task_exhausted(task, attempts, status)
 
 
-def _upkeep() -> None:
+def _relay() -> None:
     from soc_tasks.backends import get_backend
-    from soc_tasks.state import get_state
 
     get_backend().relay()
-    get_state().sweep()
+
+
+def _sweep() -> bool:
+    from soc_tasks.state import get_state
+
+    return get_state().sweep() > 0
 
 
 def _progress(task: Task) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,8 +24,9 @@ from soc_tasks.engine.verdicts import Outcome, Verdict
 
 logger = logging.getLogger("soc_tasks.engine")
 
-#: Seconds between two rounds of upkeep.
+#: Seconds between two rounds of upkeep, and between looks for what is old or stuck where there is none.
 UPKEEP: Final = 5.0
+TIDY: Final = 60.0
 #: Seconds that other workers leave the leader to see that the clock was set, and to move along what waits.
 HOLD: Final = 2.0
 _DAY: Final = 86400.0
@@ -168,12 +170,16 @@ class UpkeepThread(threading.Thread):
         if self._checkpoints is not None:
             self._checkpoints.start()
         try:
-            well = True
+            well, tidy_at = True, 0.0
             while not self._ended.wait(UPKEEP):
                 counted, leads = self._caretaker.tally.flush(self._store), self._caretaker.leads
                 if leads:
+                    now = time.monotonic()
                     # What lasts is told once.
-                    well = do_upkeep(self._store, quiet=not well)
+                    more = do_upkeep(self._store, quiet=not well, tidies=now >= tidy_at)
+                    well = more is not None
+                    if now >= tidy_at and more is False:
+                        tidy_at = now + TIDY
                 if counted or leads:
                     connections.close_all()
         finally:
@@ -186,24 +192,28 @@ class UpkeepThread(threading.Thread):
             self._checkpoints.end()
 
 
-def do_upkeep(store: Store, *, quiet: bool = False) -> bool:
+def do_upkeep(store: Store, *, quiet: bool = False, tidies: bool = True) -> bool | None:
     """Sweep, and call those who registered for upkeep; what fails is tried again with the next round.
 
     Args:
         store: what is swept.
         quiet: whether not to tell that the database is not to be had.
+        tidies: whether it is time for what is done once a minute.
 
     Returns:
-        Whether the database did what it was asked. Where it did not, nobody is called who would ask it as well.
+        Whether there may be more to tidy up. None: the database did not do what it was asked; nobody is called then who
+        would ask it as well.
     """
+    more = False
     try:
-        store.sweep(retention=get_settings().retention_days * _DAY)
+        more = tidies and store.sweep(retention=get_settings().retention_days * _DAY) > 0
     except Error as error:
         if not quiet:
             logger.warning("the sweep of old tasks failed and is tried again: %s", error)
-        return False
+        return None
     except Exception:
         logger.exception("the sweep of old tasks failed and is tried again")
+        more = True
     if store.upkeep:
-        hooks.run_upkeep()
-    return True
+        more = hooks.run_upkeep(tidies=tidies) or more
+    return more

@@ -26,6 +26,8 @@ logger = logging.getLogger("soc_tasks.engine")
 Exhausted = Callable[[Task, int, int], None]
 #: Called without arguments by one worker thread every few seconds, outside any transaction.
 Upkeep = Callable[[], None]
+#: Called so, too, but once a minute; again in a few seconds where it says that there may be more to do.
+Tidying = Callable[[], bool]
 #: Called as `progress(task)` inside a transaction on the engine's alias, before a task whose process died is started
 #: alone and after that process died as well. Where the answers differ the task got further, and is not to blame.
 Progress = Callable[[Task], str]
@@ -38,19 +40,26 @@ NOBODY_KNEW: Final = "UnknownTask"
 
 _exhausted: list[Exhausted] = []
 _upkeep: list[Upkeep] = []
+_tidying: list[Tidying] = []
 _progress: list[Progress] = []
 #: What found no database in its last round, and has said so.
-_in_trouble: set[Upkeep] = set()
+_in_trouble: set[Upkeep | Tidying] = set()
 
 
 def register(
-    *, exhausted: Exhausted | None = None, upkeep: Upkeep | None = None, progress: Progress | None = None
+    *,
+    exhausted: Exhausted | None = None,
+    upkeep: Upkeep | None = None,
+    tidying: Tidying | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Register what is called when a task is exhausted, for regular upkeep, and to tell progress; each once only."""
     if exhausted is not None and exhausted not in _exhausted:
         _exhausted.append(exhausted)
     if upkeep is not None and upkeep not in _upkeep:
         _upkeep.append(upkeep)
+    if tidying is not None and tidying not in _tidying:
+        _tidying.append(tidying)
     if progress is not None and progress not in _progress:
         _progress.append(progress)
 
@@ -88,11 +97,19 @@ def _log_end(task: Task, attempt: int, outcome: str, error: str) -> None:
     transaction.on_commit(write, using=get_settings().database, robust=True)
 
 
-def run_upkeep() -> None:
-    """Run what was registered for regular upkeep; one that fails does not keep the others from it."""
-    for hook in _upkeep:
+def run_upkeep(*, tidies: bool = True) -> bool:
+    """Run what was registered for regular upkeep; one that fails does not keep the others from it.
+
+    Args:
+        tidies: whether what is called once a minute is called now.
+
+    Returns:
+        Whether there may be more to tidy up.
+    """
+    more = False
+    for hook in (*_upkeep, *(_tidying if tidies else ())):
         try:
-            hook()
+            more = bool(hook()) or more
         except Error as error:
             # Tables that are missing, a database that is not there: no fault of the code, and it may last.
             if hook not in _in_trouble:
@@ -102,6 +119,7 @@ def run_upkeep() -> None:
             logger.exception("regular upkeep failed and is tried again")
         else:
             _in_trouble.discard(hook)
+    return more
 
 
 def ask_progress(task: Task) -> str:

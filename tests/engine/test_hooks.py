@@ -47,24 +47,46 @@ def test_trouble_that_lasts_is_told_once_and_anew_when_it_comes_again(monkeypatc
 
 
 class Shelf:
-    """Stands for a store that cannot be swept for a while."""
+    """Stands for a store that finds so much to sweep, or cannot be swept for a while."""
 
     upkeep = True
 
-    def __init__(self, *gone):
-        self.gone = list(gone)
+    def __init__(self, *found):
+        self.found = list(found)
 
     def sweep(self, **_):
-        if self.gone.pop(0):
+        if (count := self.found.pop(0)) is None:
             raise OperationalError("the server is gone")
+        return count
 
 
 def test_while_the_database_is_gone_nobody_else_asks_it(monkeypatch, caplog):
     asked = []
     monkeypatch.setattr(hooks, "_upkeep", [lambda: asked.append(1)])
-    shelf, well, told = Shelf(True, True, False, True), True, []
+    monkeypatch.setattr(hooks, "_tidying", [])
+    shelf, well, told = Shelf(None, None, 0, None), True, []
     for _ in range(4):
         caplog.clear()
-        well = do_upkeep(shelf, quiet=not well)
+        well = do_upkeep(shelf, quiet=not well) is not None
         told.append((well, len(asked), len(caplog.records)))
     assert told == [(False, 0, 1), (False, 0, 0), (True, 1, 0), (False, 1, 1)]
+
+
+def test_what_is_done_once_a_minute_is_done_again_at_once_where_there_is_more(monkeypatch):
+    relayed, tidied = [], []
+    answers = iter([True, False, False])
+
+    def tidy():
+        tidied.append(1)
+        return next(answers)
+
+    monkeypatch.setattr(hooks, "_upkeep", [lambda: relayed.append(1)])
+    monkeypatch.setattr(hooks, "_tidying", [tidy])
+    shelf = Shelf(0, 0, 3)
+    assert do_upkeep(shelf) is True
+    assert do_upkeep(shelf) is False
+    # A sweep that found something may have left some.
+    assert do_upkeep(shelf) is True
+    # In between, only what cannot wait.
+    assert do_upkeep(shelf, tidies=False) is False
+    assert (len(relayed), len(tidied), shelf.found) == (4, 3, [])

@@ -349,6 +349,17 @@ def test_upkeep_is_done_by_the_oldest_worker_only(store, start, monkeypatch):
     assert len(set(rounds)) == 1
 
 
+def test_what_is_old_is_looked_for_less_often(store, start, monkeypatch):
+    monkeypatch.setattr(caretaker, "UPKEEP", 0.01)
+    rounds, sweeps = [], []
+    found = iter([2, 1, 0])
+    monkeypatch.setattr(hooks, "_upkeep", [lambda: rounds.append(1)])
+    monkeypatch.setattr(type(store), "sweep", lambda self, **options: sweeps.append(len(rounds)) or next(found))
+    start()
+    until(lambda: len(rounds) > 6)
+    assert sweeps == [0, 1, 2]
+
+
 def test_a_sweep_that_fails_ends_no_thread(store, start, monkeypatch, caplog):
     monkeypatch.setattr(caretaker, "UPKEEP", 0.01)
     rounds = []

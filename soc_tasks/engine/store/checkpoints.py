@@ -38,7 +38,7 @@ _BACKPORTS: Final[dict[Version, Version]] = {(3, 44): (3, 44, 6), (3, 50): (3, 5
 LIMIT: Final = 4 * 1024 * 1024
 #: Bytes above which workers that do not lead stop to rely on the one that does, and for how many seconds they wait.
 EMERGENCY, PATIENCE = 16 * LIMIT, 5.0
-#: Seconds between looks at the size of the log, and between checkpoints while it does not grow.
+#: Seconds between looks at the size of the log, and between those, and checkpoints, while it does not grow.
 LOOK, PAUSE = 0.2, 1.0
 
 
@@ -78,7 +78,7 @@ class Checkpoints(threading.Thread):
         """Look at the log, and checkpoint when it has grown."""
         try:
             path = self._find_log()
-            while path is not None and not self._ended.wait(LOOK):
+            while path is not None and not self._ended.wait(self._due.rest):
                 if not self._due.look(path, time.monotonic(), leads=self._leads()):
                     continue
                 try:
@@ -131,6 +131,9 @@ class Due:
 
     def __init__(self) -> None:
         self._stamp: tuple[int, int] | None = None
+        self._seen: tuple[int, int] | None = None
+        #: Seconds until the next look.
+        self.rest = LOOK
         self._lowest = 0
         self._next_at = 0.0
         self._since: float | None = None
@@ -144,6 +147,7 @@ class Due:
             leads: whether it is this process's turn as long as all is well.
         """
         stamp = _measure(path)
+        self.rest, self._seen = PAUSE if stamp == self._seen else LOOK, stamp
         size = stamp[0]
         self._lowest = min(self._lowest, size)
         if size <= LIMIT or stamp == self._stamp or (now < self._next_at and size <= self._lowest + LIMIT):
