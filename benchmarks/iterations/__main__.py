@@ -213,13 +213,31 @@ def show_series(make: Callable[[], Entry], sizes: list[int], picture: Path | Non
         plot(found, picture)
 
 
+def show_turns(make: Callable[[], Entry], rows: int) -> None:
+    """Measure what the place of an atomic batch costs, beside the same transaction without one."""
+    result = measure(Contender("turns", work="update"), "update", rows, make())
+    if result is None:
+        return
+    # The last one ends the iteration, and has not as many rows as the others.
+    ours, theirs = result["ours"][:-1], result["theirs"][:-1]
+    ratios = sorted(other / one for one, other in zip(ours, theirs, strict=True))
+    tenth = len(ratios) // 10
+    print(
+        f"\n{len(ratios)} batches in turns with the same transactions: {sum(theirs) / sum(ours):.3f} x in all, "
+        f"{statistics.median(ratios):.3f} x [{ratios[tenth]:.2f} - {ratios[-1 - tenth]:.2f}] each; "
+        f"{1000 * statistics.median(ours):.1f} ms to {1000 * statistics.median(theirs):.1f} ms"
+    )
+
+
 def main() -> None:
     """Measure, and print medians with ratios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.iterations")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="part of the rows, for a try (default: 1)")
     parser.add_argument("--vendors", nargs="*", default=["sqlite", "postgresql"])
-    parser.add_argument("--kinds", nargs="*", default=list(CONTENDERS), help="of nothing update wait write series")
+    parser.add_argument(
+        "--kinds", nargs="*", default=list(CONTENDERS), help="of nothing update wait write turns series"
+    )
     parser.add_argument("--only", nargs="*", default=[], help=f"of {' '.join(TITLES)}")
     parser.add_argument("--plot", type=Path, help="file for the picture of the series")
     options = parser.parse_args()
@@ -228,7 +246,9 @@ def main() -> None:
         print(f"\n# {vendor}")
         with databases(vendor) as make:
             for kind in options.kinds:
-                if kind == "series":
+                if kind == "turns":
+                    show_turns(make, int(ROWS["update"] * options.scale))
+                elif kind == "series":
                     picture = options.plot if vendor == options.vendors[0] else None
                     show_series(make, [int(size * options.scale) for size in SIZES], picture)
                 else:

@@ -159,13 +159,30 @@ def measure_series(count: int) -> dict[str, Any]:
     return {"moments": [moment - series.moments[0] for moment in series.moments], "memory": series.memory}
 
 
+def measure_turns(count: int) -> dict[str, Any]:
+    """Return what each batch took: of an atomic iteration of ours, and of the same transactions in turns with it."""
+    from benchmarks.iterations import turns
+    from soc_tasks import startTask
+
+    fill(WARM)
+    startTask("atomic")
+    run_queue(1)
+    fill(count)
+    turns.begin()
+    startTask("atomic")
+    run_queue(1)
+    turns.end()
+    return {"ours": turns.ours, "theirs": turns.theirs}
+
+
 def main() -> None:
     """Measure what the arguments say."""
     name, count = sys.argv[1], int(sys.argv[2])
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.iterations.settings"
     django.setup()
     call_command("migrate", run_syncdb=True, verbosity=0)
-    print(json.dumps(measure_series(count) if name == "series" else measure(name, count)))
+    special = {"series": measure_series, "turns": measure_turns}
+    print(json.dumps(special[name](count) if name in special else measure(name, count)))
 
 
 if __name__ == "__main__":

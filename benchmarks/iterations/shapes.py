@@ -23,14 +23,17 @@ def work_on_bare(queryset: Any) -> None:
 
 def work_on_batches() -> None:
     """Go over rows in the same transactions as ours: one for each batch, and no place that survives."""
-    last = 0
-    while True:
-        with transaction.atomic():
-            rows = list(Row.objects.filter(pk__gt=last).order_by("pk")[:BATCH])
-            do_all(rows)
-        if len(rows) < BATCH:
-            return
-        last = rows[-1].pk
+    last: int | None = 0
+    while last is not None:
+        last = work_on_batch(last)
+
+
+def work_on_batch(last: int) -> int | None:
+    """Work on the rows behind a key in a transaction, and return the last one's key; None: there are no more."""
+    with transaction.atomic():
+        rows = list(Row.objects.filter(pk__gt=last).order_by("pk")[:BATCH])
+        do_all(rows)
+    return int(rows[-1].pk) if len(rows) == BATCH else None
 
 
 def work_on_page(start: int) -> int | None:
