@@ -108,10 +108,9 @@ class Order:
 
     def equal(self, value: Any) -> Q:
         """Return the condition for ties at `value`."""
-        if isinstance(get_value_field(self.field), models.BooleanField):
-            # Django writes `= true` as the bare column, which SQLite does not look up in an index.
-            return Q((f"{self.name}__in", [value]))
-        return Q((self.name, value))
+        # Django writes `= true` as the bare column, which SQLite does not look up in an index.
+        is_bool = isinstance(get_value_field(self.field), models.BooleanField)
+        return Q(_Rare(Q((f"{self.name}__in", [value]) if is_bool else (self.name, value))))
 
     def since(self, name: str, value: Any) -> Q:
         """Return the condition for `value` and what follows it."""
@@ -128,6 +127,21 @@ class Order:
     def by(self, *names: str) -> tuple[str, ...]:
         """Return the terms of ORDER BY."""
         return tuple(f"-{name}" if self.descending else name for name in names)
+
+
+class _Rare(models.ExpressionWrapper):  # type: ignore[type-arg] # no argument at run time
+    """A condition that SQLite is told to take for rare, and to look up first (lang_corefunc.html#likelihood).
+
+    By its statistics two bounds of the queryset's own may seem rarer than the ties: it would read and sort all between.
+    """
+
+    def __init__(self, condition: Q) -> None:
+        super().__init__(condition, output_field=models.BooleanField())
+
+    def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        """Return the SQL with the hint."""
+        sql, parameters = self.as_sql(compiler, connection)
+        return f"likelihood({sql}, 0.0001)", parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,32 @@ def test_bounds_of_ones_own_are_no_beginning_of_each_batch(many, model, order, b
     assert max(costs) <= 4 * costs[0], costs
 
 
+@pytest.mark.parametrize(
+    ("model", "order", "bounds"),
+    [
+        (Event, "kind", (1, 5)),
+        (Event, "-kind", (1, 5)),
+        (Event, "label", ("label 0", "label 9")),
+        (Parcel, "kind", (1, 5)),
+    ],
+)
+def test_bounds_of_ones_own_around_ties_make_no_batch_sort_them(many, model, order, bounds):
+    """By its statistics SQLite takes both bounds together for rarer than one value of five."""
+    rows = model.objects.filter(**{f"{order.removeprefix('-')}__range": bounds})
+    logic = ModelLogic(rows, order, batch_size=SIZE)
+    ordered = rows.order_by(*get_order(logic))
+    count = ordered.count()
+    costs = []
+    for place in (1, count // 3, count // 2, count - 2 * SIZE):
+        key = logic.get_key(ordered[place])
+        with Watch() as watch:
+            entities, _ = logic.getBatchOfData(key)
+        assert [entity.pk for entity in entities] == [row.pk for row in ordered[place : place + SIZE]]
+        assert "TEMP B-TREE" not in "\n".join(watch.explain())
+        costs.append(watch.steps)
+    assert max(costs) <= 3 * costs[0], costs
+
+
 def test_empty_ranges_cost_next_to_nothing(many):
     logic = ModelLogic(Event, "kind", batch_size=SIZE)
     pk = Event.objects.filter(kind=3).values_list("pk", flat=True)[NUMBER // 20]
