@@ -20,7 +20,7 @@ class SocTasksConfig(AppConfig):
         """Register the system checks, and what a worker looks after from time to time."""
         import_module("soc_tasks.checks")
         hooks = import_module("soc_tasks.engine.hooks")
-        hooks.register(tidying=_reissue_stuck)
+        hooks.register(upkeep=_reissue_stuck)
         # A process serves from its first request on, after any fork; commands never do.
         request_started.connect(_begin_to_serve, dispatch_uid="soc_tasks.apps")
 
@@ -35,7 +35,7 @@ def _begin_to_serve(**_: Any) -> None:
         update_in_background()
 
 
-def _reissue_stuck() -> bool:
+def _reissue_stuck() -> None:
     from soc_tasks.logic.upkeep import reissue_stuck
 
-    return reissue_stuck() > 0
+    reissue_stuck()

@@ -24,6 +24,16 @@ _lock = threading.Lock()
 _last = 0
 
 
+def _unlock() -> None:
+    """Make the lock anew: a thread that is not in this process may have held it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
+
+
 def make_key(drawn: int | None = None) -> int:
     """Return a new key, above all that this process made; another process makes the same once in ages.
 

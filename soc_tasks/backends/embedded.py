@@ -147,7 +147,7 @@ class EmbeddedBackend(BaseBackend):
 
 def register_hooks() -> None:
     """Tell the engine who keeps dead letters, hands outboxes over, sweeps, and knows how far a slice has come."""
-    hooks.register(exhausted=_exhausted, upkeep=_relay, tidying=_sweep, progress=_progress)
+    hooks.register(exhausted=_exhausted, upkeep=_relay, sweep=_sweep, progress=_progress)
 
 
 def _exhausted(task: Task, attempts: int, status: int) -> None:

@@ -24,9 +24,9 @@ from soc_tasks.engine.verdicts import Outcome, Verdict
 
 logger = logging.getLogger("soc_tasks.engine")
 
-#: Seconds between two rounds of upkeep, and between looks for what is old or stuck where there is none.
+#: Seconds between two rounds of upkeep, and between two sweeps where the last one found nothing.
 UPKEEP: Final = 5.0
-TIDY: Final = 60.0
+SWEEP: Final = 60.0
 #: Seconds that other workers leave the leader to see that the clock was set, and to move along what waits.
 HOLD: Final = 2.0
 _DAY: Final = 86400.0
@@ -170,16 +170,16 @@ class UpkeepThread(threading.Thread):
         if self._checkpoints is not None:
             self._checkpoints.start()
         try:
-            well, tidy_at = True, 0.0
+            well, sweep_at = True, 0.0
             while not self._ended.wait(UPKEEP):
                 counted, leads = self._caretaker.tally.flush(self._store), self._caretaker.leads
                 if leads:
                     now = time.monotonic()
                     # What lasts is told once.
-                    more = do_upkeep(self._store, quiet=not well, tidies=now >= tidy_at)
+                    more = do_upkeep(self._store, quiet=not well, sweeps=now >= sweep_at)
                     well = more is not None
-                    if now >= tidy_at and more is False:
-                        tidy_at = now + TIDY
+                    if now >= sweep_at and more is False:
+                        sweep_at = now + SWEEP
                 if counted or leads:
                     connections.close_all()
         finally:
@@ -192,21 +192,22 @@ class UpkeepThread(threading.Thread):
             self._checkpoints.end()
 
 
-def do_upkeep(store: Store, *, quiet: bool = False, tidies: bool = True) -> bool | None:
+def do_upkeep(store: Store, *, quiet: bool = False, sweeps: bool = True) -> bool | None:
     """Sweep, and call those who registered for upkeep; what fails is tried again with the next round.
 
     Args:
         store: what is swept.
         quiet: whether not to tell that the database is not to be had.
-        tidies: whether it is time for what is done once a minute.
+        sweeps: whether it is time for a sweep.
 
     Returns:
-        Whether there may be more to tidy up. None: the database did not do what it was asked; nobody is called then who
-        would ask it as well.
+        Whether to sweep in the next round again. None, and so again: the database did not do what it was asked; nobody
+        was called then who would ask it as well.
     """
     more = False
     try:
-        more = tidies and store.sweep(retention=get_settings().retention_days * _DAY) > 0
+        if sweeps:
+            more = store.sweep(retention=get_settings().retention_days * _DAY) > 0 or store.is_amid_sweep
     except Error as error:
         if not quiet:
             logger.warning("the sweep of old tasks failed and is tried again: %s", error)
@@ -215,5 +216,5 @@ def do_upkeep(store: Store, *, quiet: bool = False, tidies: bool = True) -> bool
         logger.exception("the sweep of old tasks failed and is tried again")
         more = True
     if store.upkeep:
-        more = hooks.run_upkeep(tidies=tidies) or more
+        more = hooks.run_upkeep(sweeps=sweeps) or more
     return more

@@ -26,8 +26,8 @@ logger = logging.getLogger("soc_tasks.engine")
 Exhausted = Callable[[Task, int, int], None]
 #: Called without arguments by one worker thread every few seconds, outside any transaction.
 Upkeep = Callable[[], None]
-#: Called so, too, but once a minute; again in a few seconds where it says that there may be more to do.
-Tidying = Callable[[], bool]
+#: Called so, too, but once a minute, and in a few seconds again where it says that there may be more to sweep.
+Sweep = Callable[[], bool]
 #: Called as `progress(task)` inside a transaction on the engine's alias, before a task whose process died is started
 #: alone and after that process died as well. Where the answers differ the task got further, and is not to blame.
 Progress = Callable[[Task], str]
@@ -40,17 +40,17 @@ NOBODY_KNEW: Final = "UnknownTask"
 
 _exhausted: list[Exhausted] = []
 _upkeep: list[Upkeep] = []
-_tidying: list[Tidying] = []
+_sweeps: list[Sweep] = []
 _progress: list[Progress] = []
 #: What found no database in its last round, and has said so.
-_in_trouble: set[Upkeep | Tidying] = set()
+_in_trouble: set[Upkeep | Sweep] = set()
 
 
 def register(
     *,
     exhausted: Exhausted | None = None,
     upkeep: Upkeep | None = None,
-    tidying: Tidying | None = None,
+    sweep: Sweep | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Register what is called when a task is exhausted, for regular upkeep, and to tell progress; each once only."""
@@ -58,8 +58,8 @@ def register(
         _exhausted.append(exhausted)
     if upkeep is not None and upkeep not in _upkeep:
         _upkeep.append(upkeep)
-    if tidying is not None and tidying not in _tidying:
-        _tidying.append(tidying)
+    if sweep is not None and sweep not in _sweeps:
+        _sweeps.append(sweep)
     if progress is not None and progress not in _progress:
         _progress.append(progress)
 
@@ -97,17 +97,17 @@ def _log_end(task: Task, attempt: int, outcome: str, error: str) -> None:
     transaction.on_commit(write, using=get_settings().database, robust=True)
 
 
-def run_upkeep(*, tidies: bool = True) -> bool:
+def run_upkeep(*, sweeps: bool = True) -> bool:
     """Run what was registered for regular upkeep; one that fails does not keep the others from it.
 
     Args:
-        tidies: whether what is called once a minute is called now.
+        sweeps: whether what is called once a minute is called now.
 
     Returns:
-        Whether there may be more to tidy up.
+        Whether to call that with the next round again: there may be more, or something failed.
     """
     more = False
-    for hook in (*_upkeep, *(_tidying if tidies else ())):
+    for hook in (*_upkeep, *(_sweeps if sweeps else ())):
         try:
             more = bool(hook()) or more
         except Error as error:
@@ -115,8 +115,10 @@ def run_upkeep(*, tidies: bool = True) -> bool:
             if hook not in _in_trouble:
                 logger.warning("regular upkeep failed and is tried again: %s", error)
             _in_trouble.add(hook)
+            more = True
         except Exception:
             logger.exception("regular upkeep failed and is tried again")
+            more = True
         else:
             _in_trouble.discard(hook)
     return more

@@ -1,6 +1,6 @@
-"""Indexes that hold some rows only, and all where no index can be partial.
+"""Indexes that hold some rows only, and all of them where no index can be partial.
 
-Django would leave such an index out there, and warn of it at every migration.
+Django would leave a partial index out there, and warn of it at every migration.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class StateIndex(models.Index):
 
 
 class NameIndex(models.Index):
-    """A unique index of the names that do not tell the key of their row; where none can be partial, of all names.
+    """A unique index of the names by whose key no row is found; where none can be partial, of all names.
 
     Args:
         fields: names of the columns.
@@ -54,6 +54,6 @@ class NameIndex(models.Index):
     ) -> Any:
         """Return the statement that makes the index."""
         partial = schema_editor.connection.features.supports_partial_indexes
-        condition = Q(keyed=False) if partial else None
+        condition = Q(keyed=0) if partial else None
         index = models.UniqueConstraint(fields=self.fields, name=self.name, condition=condition)
         return index.create_sql(model, schema_editor)

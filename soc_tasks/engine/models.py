@@ -17,7 +17,7 @@ from soc_tasks.fields import ExactCharField, KeyField
 class QueuedTask(models.Model):
     """A task that waits or runs, or the name of one that ended a short while ago."""
 
-    #: Rises with time, for the most part, as those who enqueue choose it; never used again.
+    #: Rises with time, for the most part; those who enqueue choose it.
     id = KeyField(primary_key=True)
     #: Its name; of the server's queues (server/) project/location/queue, which no queue of a site can be called.
     queue = ExactCharField(max_length=200)
@@ -53,8 +53,8 @@ class QueuedTask(models.Model):
     progress = models.TextField(db_default="")
     #: Since when no worker that took it knew its URL or its function.
     unknown = models.BigIntegerField(null=True)
-    #: Whether `id` stands in `name` (start_ids.py): by that it is found, and it is not in the index of names.
-    keyed = models.BooleanField(db_default=False)
+    #: 1: `id` stands in `name` (start_ids.py), by which the row is found, and it is not in the index of names. Else 0.
+    keyed = models.SmallIntegerField(db_default=0)
     #: What whoever made the last call wants to know at the next one.
     note = models.TextField(db_default="")
 

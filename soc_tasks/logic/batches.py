@@ -8,9 +8,11 @@ that for kinds of Google's Datastore.
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
+from django.db import connections
 from django.db.models import Manager, Model, Q, QuerySet, prefetch_related_objects
 
 from soc_tasks.logic.datastore_batches import DatastoreLogic as DatastoreLogic  # noqa: PLC0414 - a name of this module
@@ -217,7 +219,7 @@ class ModelLogic(FullLogic):
     def _parse_order(self, order: str | None) -> Order:
         ordering = Order.parse(self.model, self.order_field if order is None else order)
         ordering.check_exact(self.using)
-        return ordering
+        return replace(ordering, is_hinted=True) if connections[self.using].vendor == "sqlite" else ordering
 
 
 _registry: dict[str, tuple[Any, Any]] = {}

@@ -86,7 +86,8 @@ class TestContract:
         EmbeddedBackend()
         EmbeddedBackend()
         assert hooks._exhausted.count(embedded._exhausted) == 1
-        assert hooks._upkeep.count(embedded._upkeep) == 1
+        assert hooks._upkeep.count(embedded._relay) == 1
+        assert hooks._sweeps.count(embedded._sweep) == 1
         assert hooks._progress.count(embedded._progress) == 1
 
     def test_an_exhausted_task_becomes_a_dead_letter(self, backend):
@@ -97,9 +98,14 @@ class TestContract:
     def test_upkeep_relays_and_sweeps(self, backend, monkeypatch):
         called = []
         monkeypatch.setattr(EmbeddedBackend, "relay", lambda self: called.append("relay"))
-        monkeypatch.setattr(type(get_state()), "sweep", lambda self: called.append("sweep"))
-        embedded._upkeep()
+        monkeypatch.setattr(type(get_state()), "sweep", lambda self: called.append("sweep") or 3)
+        monkeypatch.setattr(hooks, "_upkeep", [embedded._relay])
+        monkeypatch.setattr(hooks, "_sweeps", [embedded._sweep])
+        # Where something was swept there may be more.
+        assert hooks.run_upkeep()
         assert called == ["relay", "sweep"]
+        assert not hooks.run_upkeep(sweeps=False)
+        assert called == ["relay", "sweep", "relay"]
 
     def test_a_task_without_a_shard_has_no_progress(self, backend):
         assert hooks.ask_progress(make_task()) == ""

@@ -25,11 +25,10 @@ class Adding(RuleBasedStateMachine):
         queue, name, countdown, retry = given
         self._count += 1
         now = self.clock.now()
-        # Rows of both kinds: found by the key in their name, or by the index of names.
         start_id = make_start_id()
         return Task(
             queue=queue,
-            name=name or (start_id if self._count % 2 else f"task-{self._count}"),
+            name=name or start_id,
             path=f"/{self._count}",
             body=b"body",
             eta=None if countdown is None else from_micros(now + round(countdown * SECOND)),

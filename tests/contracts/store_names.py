@@ -151,21 +151,34 @@ class NamesContract:
         found = [store.get_task("default", task.name).task.start_id for task in (first, *others)]
         assert found == names([first, *others])
         assert store.accept([first, *others]) == 0
+        # Nor do they come twice once the one is gone that had their key.
+        assert store.delete("default", first.name)
+        assert store.accept(others) == 0
+        store.add([first])
         assert store.delete("default", others[1].name)
         assert sorted(names(store.exchange(worker, [], 9))) == sorted(names([first, others[0], others[2]]))
 
-    def test_a_chosen_name_may_have_the_form_of_a_key(self, store, worker):
+    def test_a_chosen_name_may_have_the_form_of_a_key(self, store, clock, worker):
         keyed, chosen = make_keyed(), make_task(name=make_start_id())
         store.add([keyed])
         store.add([chosen, make_task(name=keyed.name, queue="other")])
         assert store.get_task("default", chosen.name).task.start_id == chosen.start_id
-        # Who would choose the name of a task that nobody named learns that it is taken.
+        # Who would choose the name of a task that nobody named learns that it is taken, whoever asks first.
+        with pytest.raises(TaskAlreadyExistsError):
+            store.add([make_task(name=keyed.name)])
+        assert store.accept([make_task(name=keyed.name)]) == 0
         asked = [make_task(name=keyed.name), make_task(name=chosen.name), make_task(name=make_start_id())]
         assert names(store.find_taken(asked)) == [keyed.name, chosen.name]
         store.exchange(worker, done(*store.exchange(worker, [], 3)), 0)
         # Only a chosen name is kept.
         assert names(store.find_taken(asked)) == [chosen.name]
         assert store.get_task("default", chosen.name) is None
+        with pytest.raises(TaskAlreadyExistsError):
+            store.add([make_keyed(chosen.name)])
+        assert store.accept([make_keyed(chosen.name)]) == 0
+        clock.advance(DAY)
+        store.add([make_keyed(chosen.name)])
+        assert store.get_task("default", chosen.name)
 
     def test_names_differ_by_case_and_by_queue(self, store):
         store.add([make_task(name="Name"), make_task(name="name"), make_task(name="name", queue="other")])

@@ -23,7 +23,7 @@ def engine_site(settings):
 @pytest.fixture(autouse=True)
 def no_hooks(monkeypatch):
     """Leave out what the library's other rooms registered."""
-    for name in ("_exhausted", "_upkeep", "_progress"):
+    for name in ("_exhausted", "_upkeep", "_sweeps", "_progress"):
         monkeypatch.setattr(hooks, name, [])
 
 

@@ -50,6 +50,7 @@ class Shelf:
     """Stands for a store that finds so much to sweep, or cannot be swept for a while."""
 
     upkeep = True
+    is_amid_sweep = False
 
     def __init__(self, *found):
         self.found = list(found)
@@ -63,7 +64,7 @@ class Shelf:
 def test_while_the_database_is_gone_nobody_else_asks_it(monkeypatch, caplog):
     asked = []
     monkeypatch.setattr(hooks, "_upkeep", [lambda: asked.append(1)])
-    monkeypatch.setattr(hooks, "_tidying", [])
+    monkeypatch.setattr(hooks, "_sweeps", [])
     shelf, well, told = Shelf(None, None, 0, None), True, []
     for _ in range(4):
         caplog.clear()
@@ -73,20 +74,20 @@ def test_while_the_database_is_gone_nobody_else_asks_it(monkeypatch, caplog):
 
 
 def test_what_is_done_once_a_minute_is_done_again_at_once_where_there_is_more(monkeypatch):
-    relayed, tidied = [], []
+    relayed, swept = [], []
     answers = iter([True, False, False])
 
-    def tidy():
-        tidied.append(1)
+    def sweep():
+        swept.append(1)
         return next(answers)
 
     monkeypatch.setattr(hooks, "_upkeep", [lambda: relayed.append(1)])
-    monkeypatch.setattr(hooks, "_tidying", [tidy])
+    monkeypatch.setattr(hooks, "_sweeps", [sweep])
     shelf = Shelf(0, 0, 3)
     assert do_upkeep(shelf) is True
     assert do_upkeep(shelf) is False
     # A sweep that found something may have left some.
     assert do_upkeep(shelf) is True
     # In between, only what cannot wait.
-    assert do_upkeep(shelf, tidies=False) is False
-    assert (len(relayed), len(tidied), shelf.found) == (4, 3, [])
+    assert do_upkeep(shelf, sweeps=False) is False
+    assert (len(relayed), len(swept), shelf.found) == (4, 3, [])

@@ -76,6 +76,7 @@ def site(settings, file_database, monkeypatch):
         # What the backend registers looks for outboxes in the databases of other tests.
         get_backend()
         monkeypatch.setattr(hooks, "_upkeep", [])
+        monkeypatch.setattr(hooks, "_sweeps", [])
         yield server
 
 

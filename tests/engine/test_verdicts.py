@@ -15,7 +15,7 @@ NOW = 1_800_000_000 * SECOND
 
 def lease(retry=None, **columns):
     task = make_task(retry=retry)
-    queue, name, due, path, script, headers, body, options, start_id, named, created = write_task(task, NOW)
+    _, queue, name, due, path, script, headers, body, options, start_id, named, created, _ = write_task(task, NOW)
     return Leased(
         1, queue, name, due, path, script, headers, body, options, start_id, named, created,
         owner=7, attempts=0, responses=0, first_attempt=None, status=None, busy=0, crashes=0, alone=False, progress="",

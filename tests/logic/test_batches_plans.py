@@ -139,6 +139,20 @@ def test_bounds_of_ones_own_around_ties_make_no_batch_sort_them(many, model, ord
     assert max(costs) <= 3 * costs[0], costs
 
 
+def test_what_is_truly_rare_is_looked_up_before_ties(many):
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE specimen_event SET label = 'rare ' || (id %% 1000)", ())
+        cursor.execute("ANALYZE")
+    # Twenty rows, all of one flag.
+    rows = Event.objects.filter(label="rare 7")
+    logic = ModelLogic(rows, "flag", batch_size=5)
+    key = logic.get_key(rows.order_by("flag", "pk")[10])
+    with Watch() as watch:
+        entities, _ = logic.getBatchOfData(key)
+    assert len(entities) == 5
+    assert watch.steps < 1000
+
+
 def test_empty_ranges_cost_next_to_nothing(many):
     logic = ModelLogic(Event, "kind", batch_size=SIZE)
     pk = Event.objects.filter(kind=3).values_list("pk", flat=True)[NUMBER // 20]

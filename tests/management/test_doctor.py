@@ -127,12 +127,10 @@ class TestDatabase:
         applied = MigrationRecorder.applied_migrations
 
         def without(self):
-            return {
-                key: value for key, value in applied(self).items() if key != ("soc_tasks_engine", "0005_queue_minutes")
-            }
+            return {key: value for key, value in applied(self).items() if key != ("soc_tasks_engine", "0006_keys")}
 
         monkeypatch.setattr(MigrationRecorder, "applied_migrations", without)
-        assert ("fail", "Migrations were not applied to 'default': soc_tasks_engine 0005_queue_minutes.",
+        assert ("fail", "Migrations were not applied to 'default': soc_tasks_engine 0006_keys.",
                 "manage.py migrate --database default") in find(database)  # fmt: skip
 
     def test_a_database_that_is_away(self, store, monkeypatch):

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="queuedtask",
             name="keyed",
-            field=models.BooleanField(db_default=False),
+            field=models.SmallIntegerField(db_default=0),
         ),
         migrations.AlterField(
             model_name="queuedtask",

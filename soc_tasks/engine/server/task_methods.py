@@ -25,9 +25,9 @@ PATIENCE: Final = 5.0
 #: Bytes of a page, about, after which it ends early: most clients take 4 MiB at a time.
 PAGE_BYTES: Final = 2 * 2**20
 
-_ONE = f"SELECT {COLUMNS}, state FROM {TASKS} WHERE queue = %s AND name = %s AND NOT keyed"
+_ONE = f"SELECT {COLUMNS}, state FROM {TASKS} WHERE queue = %s AND name = %s AND keyed = 0"
 _PAGE = (
-    f"SELECT %s, state FROM {TASKS} WHERE queue = %%s AND name > %%s AND NOT keyed AND state <> {State.ENDED:d}"
+    f"SELECT %s, state FROM {TASKS} WHERE queue = %%s AND name > %%s AND keyed = 0 AND state <> {State.ENDED:d}"
     " ORDER BY name LIMIT %%s"
 )
 _FULL = _PAGE % COLUMNS

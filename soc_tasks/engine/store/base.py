@@ -210,6 +210,11 @@ class Store(ABC):
             limit: rows to look at; the next call goes on from there.
         """
 
+    @property
+    @abstractmethod
+    def is_amid_sweep(self) -> bool:
+        """Tell whether the last sweep did not look at all rows that may be old."""
+
     # What looks after it.
 
     @abstractmethod

@@ -148,15 +148,15 @@ class ConsoleStore(MinuteStore):
 
     def purge(self, queue: str) -> int:
         """Delete the tasks that are in a queue now."""
+        with self.writing() as cursor:
+            self._keep(cursor, queue, purged=self.clock.now())
         # All of them at first, eight bytes each: by nothing that a row holds could those be told that come later.
         parts = [f"SELECT id FROM {TASKS} WHERE queue = %s AND {state}" for state in _BY_STATE]
-        ids = array("q")
-        with self.writing() as cursor:
+        ids, count = array("q"), 0
+        with self.cursor() as cursor:
             cursor.execute(" UNION ALL ".join(parts), (queue,) * len(parts))
             while rows := cursor.fetchmany(PURGE_BATCH):
                 ids.extend(row for (row,) in rows)
-            self._keep(cursor, queue, purged=self.clock.now())
-        count = 0
         for first in range(0, len(ids), PURGE_BATCH):
             some = ", ".join(map(str, ids[first : first + PURGE_BATCH]))
             with self.writing() as cursor:
@@ -166,13 +166,19 @@ class ConsoleStore(MinuteStore):
     def find_taken(self, tasks: Sequence[Task]) -> list[Task]:
         """Return those of `tasks` whose chosen names are taken."""
         named = [task for task in tasks if task.named]
+        with self.cursor() as cursor:
+            taken = self.find_names(cursor, named)
+        return [task for task in named if (task.queue, task.name) in taken]
+
+    def find_names(self, cursor: CursorWrapper, tasks: Sequence[Task]) -> set[tuple[str, str]]:
+        """Return the queues and names of those of `tasks` whose names are taken, chosen or not."""
         taken: set[tuple[str, str]] = set()
-        for start in range(0, len(named), NAME_BATCH):
-            part = named[start : start + NAME_BATCH]
+        for start in range(0, len(tasks), NAME_BATCH):
+            part = tasks[start : start + NAME_BATCH]
             which, given = zip(*(by_name(task.name, task.queue) for task in part), strict=True)
             sql = f"SELECT queue, name FROM {TASKS} WHERE ({' OR '.join(which)}) AND ({_LIVE} OR due > %s)"
-            taken.update(self.select(sql, (*chain.from_iterable(given), self.clock.now())))
-        return [task for task in named if (task.queue, task.name) in taken]
+            taken.update(self.fetch(cursor, sql, (*chain.from_iterable(given), self.clock.now())))
+        return taken
 
     def is_empty(self, queues: Queues = None) -> bool:
         """Tell whether nothing is due, running, or waits for a retry."""
@@ -235,6 +241,11 @@ class ConsoleStore(MinuteStore):
             with self.writing() as cursor:
                 count += self._exhaust(cursor, leased, leased.attempts, EXPIRED)
         return count
+
+    @property
+    def is_amid_sweep(self) -> bool:
+        """Tell whether the last sweep did not look at all rows that may be old."""
+        return self._swept > 0
 
     def _next_page(self, limit: int, oldest: int) -> tuple[int, int]:
         """Return the ids between which this sweep looks for tasks from before `oldest`.

@@ -5,7 +5,6 @@ Django's own, with its cursors, take as long as all that SQLite does for one tas
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -52,23 +51,25 @@ def writing_directly(connection: Any) -> Iterator[DirectCursor]:
         connection: Django's, of SQLite, in autocommit mode.
     """
     connection.validate_thread_sharing()
-    raw: sqlite3.Connection = connection.connection
+    raw = connection.connection
     with connection.wrap_database_errors:
         raw.execute("BEGIN IMMEDIATE")
+        cursor = raw.cursor()
         try:
-            yield DirectCursor(raw.cursor(), connection)
+            yield DirectCursor(cursor, connection)
             raw.execute("COMMIT")
         except BaseException:
-            _roll_back(connection)
+            _roll_back(connection, raw, cursor)
             raise
 
 
-def _roll_back(connection: Any) -> None:
-    raw: sqlite3.Connection = connection.connection
+def _roll_back(connection: Any, raw: Any, cursor: Any) -> None:
     try:
+        # A statement that was not read to its end would keep the transaction open.
+        cursor.close()
         # SQLite may have done it already, as it does when the disk is full.
         if raw.in_transaction:
             raw.execute("ROLLBACK")
-    except sqlite3.Error:
+    except connection.Database.Error:
         # The error that led here is told; what is left of the transaction goes with the connection.
         connection.close()

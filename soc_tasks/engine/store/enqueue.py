@@ -26,7 +26,7 @@ _BODY: Final = GIVEN.index("body")
 _ROW = f"({', '.join(['%s'] * len(GIVEN))})"
 _INTO = f"INTO {TASKS} ({', '.join(GIVEN)}) VALUES "
 _DROP_FREE = (
-    f"DELETE FROM {TASKS} WHERE queue = %s AND name = %s AND NOT keyed AND state = {State.ENDED:d} AND due <= %s"
+    f"DELETE FROM {TASKS} WHERE queue = %s AND name = %s AND keyed = 0 AND state = {State.ENDED:d} AND due <= %s"
 )
 
 
@@ -64,16 +64,18 @@ class EnqueueStore(ConsoleStore):
 
     def accept(self, tasks: Sequence[Task]) -> int:
         """Keep those of `tasks` whose names are free."""
-        rows, now = self._write(tasks), self.clock.now()
+        now = self.clock.now()
         try:
             with transaction.atomic(using=self.alias), self.cursor() as cursor:
                 if named := [(task.queue, task.name, now) for task in tasks if task.named]:
                     cursor.executemany(_DROP_FREE, named)
+                # By their names at first: a row whose key another had when it came stands under one of its own.
+                there = self.find_names(cursor, tasks)
+                rows = self._write([task for task in tasks if (task.queue, task.name) not in there])
                 count = self._insert_new(cursor, rows)
                 if count < len(rows):
-                    # Some came already; or a key is taken by another, and the name is not.
-                    moved = self._move_aside(cursor, rows)
-                    count += self._insert_new(cursor, [new for new, old in zip(moved, rows, strict=True) if new != old])
+                    # All of them again, those are passed over that stand there: who had a key may be gone by now.
+                    count += self._insert_new(cursor, self._move_aside(cursor, rows))
         except Error as error:
             raise self._unavailable(error) from error
         self.wake_on_commit()
@@ -138,7 +140,7 @@ class EnqueueStore(ConsoleStore):
 
     def _explain(self, tasks: Sequence[Task]) -> str:
         taken = self.find_taken(tasks)
-        return explain_taken(taken) if taken else "A name stands twice among these tasks."
+        return explain_taken(taken) if taken else "One of these is there already, or a name stands twice among them."
 
     def _unavailable(self, error: Error) -> BackendUnavailableError:
         message = f"The task could not be written to the database {self.alias!r}: {error}."

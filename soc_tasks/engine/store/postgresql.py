@@ -26,8 +26,9 @@ _CLAIM_ONE_QUEUE = _LEASE % ("%s", f"SELECT id {DUE}")
 
 _TYPES: Final = {
     **dict.fromkeys(("id", "due", "created"), "bigint"),
-    **dict.fromkeys(("named", "keyed"), "boolean"),
     "body": "bytea",
+    "named": "boolean",
+    "keyed": "smallint",
 }
 
 #: PostgreSQL, appendix A: undefined_table.

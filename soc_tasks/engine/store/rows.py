@@ -119,10 +119,11 @@ _RETRY_NAMES = {field.name for field in dataclasses.fields(RetryOptions)}
 
 def write_task(task: Task, now: int) -> tuple[Any, ...]:
     """Return the values of `GIVEN` for a task that is enqueued `now`."""
-    key = None if task.named else find_key(task.name)
+    # A name that somebody chose may have the form of a key; it takes that, so that it stands in the way of itself.
+    key = find_key(task.name)
     return (
-        # In the order in which they were made: what else is due at the same moment has a key of its start's time, too.
-        key or find_key(task.start_id) or make_key(),
+        # Tasks of one call are due at the same moment, and run in their order: by the times of their starts.
+        key or (find_key(task.start_id) if task.named else None) or make_key(),
         task.queue,
         task.name,
         now if task.eta is None else max(now, to_micros(task.eta)),
@@ -134,28 +135,23 @@ def write_task(task: Task, now: int) -> tuple[Any, ...]:
         task.start_id,
         task.named,
         to_micros(task.created),
-        key is not None,
+        int(key is not None and not task.named),
     )
 
 
 def with_new_key(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return a row of `GIVEN` under a new key, from which its name does not follow."""
-    return (make_key(), *row[1:-1], False)
+    return (make_key(), *row[1:-1], 0)
 
 
 def by_name(name: str, *queues: str) -> tuple[str, tuple[Any, ...]]:
     """Return the condition that finds the tasks of a name in some queues, and its parameters."""
     marks = ", ".join(["%s"] * len(queues))
-    listed = f"(queue IN ({marks}) AND name = %s AND NOT keyed)"
+    listed = f"(queue IN ({marks}) AND name = %s AND keyed = 0)"
     if (key := find_key(name)) is None:
         return listed, (*queues, name)
-    return f"({listed} OR (id = %s AND queue IN ({marks}) AND name = %s AND keyed))", (
-        *queues,
-        name,
-        key,
-        *queues,
-        name,
-    )
+    keyed = f"(id = %s AND queue IN ({marks}) AND name = %s AND keyed = 1)"
+    return f"({listed} OR {keyed})", (*queues, name, key, *queues, name)
 
 
 # json.dumps() with separators makes an encoder for each call; one serves all.

@@ -69,9 +69,7 @@ class SqliteStore(EnqueueStore):
     def exchanging(self, verdicts: Sequence[Verdict], quiet: AbstractContextManager[None]) -> Iterator[CursorWrapper]:
         """Take this worker's turn in a transaction of the driver's, where nobody else takes part in it."""
         connection: Any = connections[self.alias]
-        # Who is told of a task that failed for good writes down what it needs, in the same transaction.
-        told = any(verdict.outcome is Outcome.EXHAUSTED for verdict in verdicts)
-        if told or not can_be_direct(connection):
+        if any(map(_is_told, verdicts)) or not can_be_direct(connection):
             with self.writing(quiet) as cursor:
                 yield cursor
         else:
@@ -133,3 +131,8 @@ class SqliteStore(EnqueueStore):
         # Asked many times a second by idle workers: straight from the driver.
         with connection.wrap_database_errors:
             return connection.connection.execute("PRAGMA data_version").fetchone()[0]
+
+
+def _is_told(verdict: Verdict) -> bool:
+    """Tell whether others are told of a verdict: they, or the log, may write in the same transaction, by Django."""
+    return verdict.outcome in (Outcome.EXHAUSTED, Outcome.UNKNOWN) or verdict.is_overload
