@@ -123,7 +123,10 @@ class Store(ABC):
 
     @abstractmethod
     def find_newest(self) -> int:
-        """Return the highest id of a task that is kept; what processes that run enqueue later has higher ones."""
+        """Return the highest id of a task that is kept; what is made later has higher ones.
+
+        Unless it is made by a machine whose clock is behind, or by a process that began after this one's was set back.
+        """
 
     @abstractmethod
     def shift_clock(self, by: int, newest: int) -> None:
