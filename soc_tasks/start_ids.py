@@ -8,7 +8,6 @@ four, and a new row and its entries go to the ends of their trees.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from typing import Final
@@ -16,7 +15,7 @@ from typing import Final
 #: Bits of a key that are chance, which is counted on within a millisecond; and those of an id behind its key.
 _DRAWN: Final = 20
 _REST: Final = 60
-_KEYED = re.compile(r"0[0-7][0-9a-f]{30}", re.ASCII)
+_LENGTH: Final = 32
 #: By the wall clock as the process began, and counted from there: where somebody sets that back, ids go on rising.
 _BEGAN: Final = time.time_ns() - time.monotonic_ns()
 
@@ -56,6 +55,12 @@ def make_start_id() -> str:
 
 
 def find_key(name: str) -> int | None:
-    """Return the key that stands in a name, or None where it has not the form of a start id."""
-    # MySQL takes 0 for no key.
-    return (int(name[:17], 16) or None) if _KEYED.fullmatch(name) else None
+    """Return the key that stands in a name of the length of a start id, or None; what follows it does not matter."""
+    # Asked of each task: a regular expression would take twice as long.
+    if len(name) != _LENGTH or name[0] != "0" or name[1] > "7":
+        return None
+    try:
+        # MySQL takes 0 for no key.
+        return int(name[:17], 16) or None
+    except ValueError:
+        return None

@@ -40,8 +40,19 @@ def test_a_key_is_what_stands_in_front():
 
 def test_what_has_not_their_form_has_no_key():
     one = make_start_id()
-    for other in ("", one[:-1], one + "0", one.upper().replace("0", "A"), "f" + one[1:], f"{one[:-1]}g", "0" * 32):
+    for other in (
+        "",
+        one[:-1],
+        one + "0",
+        "f" + one[1:],
+        "08" + one[2:],
+        one[:16] + "g" + one[17:],
+        "-" * 32,
+        "0" * 32,
+    ):
         assert find_key(other) is None
+    assert find_key(one[:17] + "of somebody's") is None
+    assert find_key(one[:17] + "another's-name-") == find_key(one)
     assert find_key("07" + "f" * 30) == 2**63 - 1
 
 

@@ -135,7 +135,7 @@ def write_task(task: Task, now: int) -> tuple[Any, ...]:
         task.start_id,
         task.named,
         to_micros(task.created),
-        int(key is not None and not task.named),
+        0 if key is None or task.named else 1,
     )
 
 
