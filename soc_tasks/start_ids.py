@@ -12,9 +12,9 @@ import threading
 import time
 from typing import Final
 
-#: Bits of a key that are chance, which is counted on within a millisecond; and those of an id behind its key.
-_DRAWN: Final = 20
-_REST: Final = 60
+#: Hex digits of a key that are chance, which is counted on within a millisecond; and those of an id behind its key.
+_DRAWN: Final = 5
+_REST: Final = 15
 _LENGTH: Final = 32
 #: By the wall clock as the process began, and counted from there: where somebody sets that back, ids go on rising.
 _BEGAN: Final = time.time_ns() - time.monotonic_ns()
@@ -33,25 +33,32 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
 
 
-def make_key(drawn: int | None = None) -> int:
-    """Return a new key, above all that this process made; another process makes the same once in ages.
+def make_key() -> int:
+    """Return a new key, above all that this process made; another process makes the same once in ages."""
+    return _take_keys(1, os.urandom(_DRAWN).hex())
 
-    Args:
-        drawn: 20 bits of chance; None: they are drawn.
-    """
+
+def _take_keys(count: int, chance: str) -> int:
+    """Return the first of so many new keys in a row; `chance` is hex digits, of which some are used."""
     global _last
-    if drawn is None:
-        drawn = int.from_bytes(os.urandom(3)) >> 4
     now = (_BEGAN + time.monotonic_ns()) // 1_000_000
+    drawn = int(chance[:_DRAWN], 16)
     with _lock:
-        _last = key = max(_last + 1, now << _DRAWN | drawn)
-    return key
+        first = max(_last + 1, now << 4 * _DRAWN | drawn)
+        _last = first + count - 1
+    return first
 
 
 def make_start_id() -> str:
     """Return a new start id."""
-    drawn = int.from_bytes(os.urandom(10))
-    return f"{make_key(drawn >> _REST):017x}{drawn & (1 << _REST) - 1:015x}"
+    chance = os.urandom((_DRAWN + _REST) // 2).hex()
+    return f"{_take_keys(1, chance):017x}{chance[_DRAWN:]}"
+
+
+def make_start_ids(count: int) -> list[str]:
+    """Return new start ids that rise: for many, a quarter of the work of as many calls for one."""
+    first, chance = _take_keys(count, os.urandom(_DRAWN).hex()), os.urandom(8 * count).hex()
+    return [f"{first + number:017x}{chance[16 * number : 16 * number + _REST]}" for number in range(count)]
 
 
 def find_key(name: str) -> int | None:

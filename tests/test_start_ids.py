@@ -7,13 +7,23 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from soc_tasks import start_ids
-from soc_tasks.start_ids import find_key, make_key, make_start_id
+from soc_tasks.start_ids import find_key, make_key, make_start_id, make_start_ids
 
 
 def test_they_rise_however_fast_they_are_made():
     ids = [make_start_id() for _ in range(10_000)]
     assert ids == sorted(set(ids))
     assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
+
+
+def test_those_of_many_rise_too_and_no_other_comes_between():
+    before, many, after = make_start_id(), make_start_ids(3000), make_start_id()
+    assert [before, *many, after] == sorted({before, *many, after})
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in many)
+    assert [find_key(one) for one in many] == list(range(find_key(many[0]), find_key(many[0]) + 3000))
+    # What follows the keys is chance, of each.
+    assert len({one[17:] for one in many}) == 3000
+    assert make_start_ids(0) == []
 
 
 def test_they_begin_with_the_time():

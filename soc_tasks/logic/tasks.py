@@ -14,7 +14,7 @@ from soc_tasks.errors import TaskTooLargeError
 from soc_tasks.logic.forms import encode_context
 from soc_tasks.logic.urls import Place, find_place, resolve_target
 from soc_tasks.meta import MAX_META_BYTES, Inherited, Meta, write_plain
-from soc_tasks.start_ids import make_start_id
+from soc_tasks.start_ids import make_start_id, make_start_ids
 from soc_tasks.values import CONTENT_TYPE, META_HEADER, RetryOptions, Task, TaskHandle, TaskRequest
 
 #: Cloud Tasks holds a task back for 720 hours at most.
@@ -89,7 +89,9 @@ def startTask(
         dispatch_deadline=dispatch_deadline,
         retry_options=retry_options,
     )
-    return startTasks([request], queue, using=using)[0]
+    task, handle = build_task(request, queue)
+    get_backend().submit([task], using)
+    return handle
 
 
 def startTasks(
@@ -109,8 +111,11 @@ def startTasks(
     asked = [_as_request(request) for request in requests]
     if not asked:
         return []
-    place, now = find_place(), get_backend().now()
-    built = [build_task(request, request.queue or queue, place=place, now=now) for request in asked]
+    place, now, start_ids = find_place(), get_backend().now(), make_start_ids(len(asked))
+    built = [
+        build_task(request, request.queue or queue, place=place, now=now, start_id=start_id)
+        for request, start_id in zip(asked, start_ids, strict=True)
+    ]
     get_backend().submit([task for task, _ in built], using)
     return [handle for _, handle in built]
 
@@ -138,7 +143,13 @@ def _as_request(request: TaskRequest | Mapping[str, Any]) -> TaskRequest:
 
 
 def build_task(
-    request: TaskRequest, queue: str, *, place: Place | None = None, now: datetime | None = None, **meta: Any
+    request: TaskRequest,
+    queue: str,
+    *,
+    place: Place | None = None,
+    now: datetime | None = None,
+    start_id: str | None = None,
+    **meta: Any,
 ) -> tuple[Task, TaskHandle]:
     """Check a request and make its task.
 
@@ -147,6 +158,7 @@ def build_task(
         queue: name of the queue.
         place: what URLs are made by; None: asked now.
         now: the backend's time; None: asked now.
+        start_id: the task's start id; None: made now.
         meta: further fields of the task's `Meta`.
 
     Raises:
@@ -165,7 +177,7 @@ def build_task(
     _check_deadline(request.dispatch_deadline)
     now = get_backend().now() if now is None else now
     eta = _find_eta(request.countdown, request.eta, now)
-    start_id = make_start_id()
+    start_id = start_id or make_start_id()
     options = (headers, retry, request.dispatch_deadline, request.service, request.version, request.instance)
     if target.options.iterates or any(options):
         # For slices, and for a dead letter, which is made from the call alone.

@@ -22,9 +22,11 @@ INSERT_BATCH: Final = 500
 #: Bytes of bodies in one INSERT; MariaDB takes 16 MiB at most unless told otherwise, and binary text doubles at worst.
 INSERT_BYTES: Final = 4 * 2**20
 
-_BODY: Final = GIVEN.index("body")
+#: What follows the verb of an INSERT of tasks.
+INTO: Final = f"INTO {TASKS} ({', '.join(GIVEN)})"
+
+_BODY: Final = list(GIVEN).index("body")
 _ROW = f"({', '.join(['%s'] * len(GIVEN))})"
-_INTO = f"INTO {TASKS} ({', '.join(GIVEN)}) VALUES "
 _DROP_FREE = (
     f"DELETE FROM {TASKS} WHERE queue = %s AND name = %s AND keyed = 0 AND state = {State.ENDED:d} AND due <= %s"
 )
@@ -48,19 +50,19 @@ class EnqueueStore(ConsoleStore):
 
     def add(self, tasks: Sequence[Task], now: int | None = None) -> None:
         """Keep new tasks, all or none."""
-        rows = self._write(tasks, now)
+        rows, connection = self._write(tasks, now), connections[self.alias]
         try:
-            if not self._insert_all(rows):
+            if not self._insert_all(rows, connection):
                 # A name may be taken by one that is free again and was not swept yet; a key, once in ages, by another.
                 free = self.clock.now()
                 with self.cursor() as cursor:
                     cursor.executemany(_DROP_FREE, [(task.queue, task.name, free) for task in tasks])
                     rows = self._move_aside(cursor, rows)
-                if not self._insert_all(rows):
+                if not self._insert_all(rows, connection):
                     raise TaskAlreadyExistsError(self._explain(tasks))
         except Error as error:
             raise self._unavailable(error) from error
-        self.wake_on_commit()
+        self._wake_after(connection)
 
     def accept(self, tasks: Sequence[Task]) -> int:
         """Keep those of `tasks` whose names are free."""
@@ -92,10 +94,10 @@ class EnqueueStore(ConsoleStore):
         now = self.clock.now() if now is None else now
         return [write_task(task, now) for task in tasks]
 
-    def _insert_all(self, rows: list[tuple[Any, ...]]) -> bool:
+    def _insert_all(self, rows: list[tuple[Any, ...]], connection: Any) -> bool:
         """Insert `rows`, or nothing where a name is taken, without an error that would break the transaction."""
         if len(rows) == 1:
-            return self.insert_one(rows[0]) == 1
+            return self.insert_one(connection, rows[0]) == 1
         try:
             with transaction.atomic(using=self.alias), self.cursor() as cursor:
                 if self._insert_new(cursor, rows) < len(rows):
@@ -113,9 +115,9 @@ class EnqueueStore(ConsoleStore):
             there.update((key, (queue, name)) for key, queue, name in self.fetch(cursor, sql, keys))
         return [row if there.setdefault(row[0], row[1:3]) == row[1:3] else with_new_key(row) for row in rows]
 
-    def insert_one(self, row: tuple[Any, ...]) -> int:
-        """Insert a row where its name is free; return how many that were."""
-        with self.cursor() as cursor:
+    def insert_one(self, connection: Any, row: tuple[Any, ...]) -> int:
+        """Insert a row where its name is free, by this thread's connection; return how many that were."""
+        with connection.cursor() as cursor:
             cursor.execute(self.insert, row)
             return max(0, int(cursor.rowcount))
 
@@ -130,13 +132,13 @@ class EnqueueStore(ConsoleStore):
         """Insert rows whose names are free by one statement, which tells how many those were."""
         before, after = self.insert_new
         values = ", ".join([_ROW] * len(rows))
-        cursor.execute(f"{before} {_INTO}{values}{after}", [value for row in rows for value in row])
+        cursor.execute(f"{before} {INTO} VALUES {values}{after}", [value for row in rows for value in row])
 
     @cached_property
     def insert(self) -> str:
         """Return the statement that inserts one row."""
         before, after = self.insert_new
-        return f"{before} {_INTO}{_ROW}{after}"
+        return f"{before} {INTO} VALUES {_ROW}{after}"
 
     def _explain(self, tasks: Sequence[Task]) -> str:
         taken = self.find_taken(tasks)
@@ -156,7 +158,9 @@ class EnqueueStore(ConsoleStore):
 
     def wake_on_commit(self) -> None:
         """Wake the workers once the open transaction has committed."""
-        connection = connections[self.alias]
+        self._wake_after(connections[self.alias])
+
+    def _wake_after(self, connection: Any) -> None:
         if not connection.in_atomic_block:
             self.wake_workers()
             return

@@ -10,6 +10,8 @@ from django.db import DatabaseError, Error, connections
 from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.rates import Share
+from soc_tasks.engine.store.columns import split
+from soc_tasks.engine.store.enqueue import INTO
 from soc_tasks.engine.store.listening import CHANNEL, PostgresListener
 from soc_tasks.engine.store.locking import DUE, LockingStore
 from soc_tasks.engine.store.rows import GIVEN, TASKS, WORKERS, Leased, State, by_due, write_insert
@@ -23,13 +25,6 @@ _LEASE = (
     f" RETURNING {', '.join(f'task.{column}' for column in Leased._fields)}"
 )
 _CLAIM_ONE_QUEUE = _LEASE % ("%s", f"SELECT id {DUE}")
-
-_TYPES: Final = {
-    **dict.fromkeys(("id", "due", "created"), "bigint"),
-    "body": "bytea",
-    "named": "boolean",
-    "keyed": "smallint",
-}
 
 #: PostgreSQL, appendix A: undefined_table.
 _UNDEFINED_TABLE: Final = "42P01"
@@ -72,27 +67,19 @@ class PostgresStore(LockingStore):
         return sorted((Leased._make(row) for row in cursor.fetchall()), key=by_due)
 
     def insert_some(self, cursor: CursorWrapper, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows: a list for each column, but one value where all are alike, and one list for columns that are.
-
-        What tasks differ by is names and keys, for the most part: the rest need not be sent, nor read, row by row.
-        """
-        lists: list[tuple[str, tuple[Any, ...]]] = []
-        values, chosen = [], []
-        for name, column in zip(GIVEN, zip(*rows, strict=True), strict=True):
-            kind = _TYPES.get(name, "text")
-            if column.count(column[0]) == len(column):
-                chosen.append(f"%s::{kind}")
-                values.append(column[0])
-                continue
-            if (kind, column) not in lists:
-                lists.append((kind, column))
-            chosen.append(f"list{lists.index((kind, column))}")
-        names = ", ".join(f"list{number}" for number in range(len(lists)))
-        types = ", ".join(f"%s::{kind}[]" for kind, _ in lists)
-        source = f" FROM unnest({types}) AS given({names})" if lists else ""
+        """Insert rows: one value for columns that are alike in all of them, an array for each of the others."""
+        columns = split(rows)
+        chosen = ", ".join(
+            f"%s::{kind}" if place is None else f"list{place}"
+            for kind, place in zip(GIVEN.values(), columns.places, strict=True)
+        )
+        names = ", ".join(f"list{number}" for number in range(len(columns.lists)))
+        types = ", ".join(f"%s::{kind}[]" for kind in columns.kinds)
+        source = f" FROM unnest({types}) AS given({names})" if names else ""
+        before, after = self.insert_new
         cursor.execute(
-            f"INSERT INTO {TASKS} ({', '.join(GIVEN)}) SELECT {', '.join(chosen)}{source} ON CONFLICT DO NOTHING",
-            [*values, *(list(column) for _, column in lists)],
+            f"{before} {INTO} SELECT {chosen}{source}{after}",
+            [*columns.values, *(list(column) for column in columns.lists)],
         )
 
     def insert_worker(self, cursor: CursorWrapper, values: Mapping[str, Any]) -> int:

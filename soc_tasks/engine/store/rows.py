@@ -28,22 +28,22 @@ class State(IntEnum):
     SUSPECT = 3
 
 
-#: Columns that an insert gives; the others have defaults in the database.
-GIVEN: Final = (
-    "id",
-    "queue",
-    "name",
-    "due",
-    "path",
-    "script_name",
-    "headers",
-    "body",
-    "options",
-    "start_id",
-    "named",
-    "created",
-    "keyed",
-)
+#: Columns that an insert gives, with their types; the others have defaults in the database.
+GIVEN: Final = {
+    "id": "bigint",
+    "queue": "text",
+    "name": "text",
+    "due": "bigint",
+    "path": "text",
+    "script_name": "text",
+    "headers": "text",
+    "body": "bytea",
+    "options": "text",
+    "start_id": "text",
+    "named": "boolean",
+    "created": "bigint",
+    "keyed": "smallint",
+}
 
 
 class Leased(NamedTuple):
@@ -160,8 +160,7 @@ _dump = json.JSONEncoder(separators=(",", ":")).encode
 
 def _write_headers(task: Task) -> str:
     """Return the headers as JSON; "" for those of a task that has none of its own, which most have not."""
-    headers = dict(task.headers)
-    return "" if headers == make_plain_headers(task.start_id) else _dump(headers)
+    return "" if task.headers == make_plain_headers(task.start_id) else _dump(dict(task.headers))
 
 
 def _write_options(task: Task) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
+from itertools import chain
 from typing import Any, Final
 
 from django.db import DatabaseError, connections
@@ -13,8 +14,9 @@ from django.db.backends.utils import CursorWrapper
 
 from soc_tasks.engine.rates import Share
 from soc_tasks.engine.store.base import NO_CARE
+from soc_tasks.engine.store.columns import split
 from soc_tasks.engine.store.direct import can_be_direct, writing_directly
-from soc_tasks.engine.store.enqueue import EnqueueStore
+from soc_tasks.engine.store.enqueue import INTO, EnqueueStore
 from soc_tasks.engine.store.rows import COLUMNS, TASKS, WORKERS, Leased, State, by_due, write_insert
 from soc_tasks.engine.store.turns import Turn
 from soc_tasks.engine.verdicts import Outcome, Verdict
@@ -80,19 +82,33 @@ class SqliteStore(EnqueueStore):
         """Tell whether an error says that a table is missing."""
         return "no such table" in str(error)
 
-    def insert_one(self, row: tuple[Any, ...]) -> int:
+    def insert_one(self, connection: Any, row: tuple[Any, ...]) -> int:
         """Insert a row; straight by the driver where nobody listens to the connection: Django's cursor costs as much.
 
         In Django's stead it is looked whether this thread may use the connection, and whether a transaction is broken.
         """
-        connection: Any = connections[self.alias]
         if connection.execute_wrappers or connection.queries_logged:
-            return super().insert_one(row)
-        connection.ensure_connection()
+            return super().insert_one(connection, row)
+        if connection.connection is None:
+            connection.ensure_connection()
         connection.validate_thread_sharing()
         connection.validate_no_broken_transaction()
         with connection.wrap_database_errors:
             return max(0, int(connection.connection.execute(self._direct_insert, row).rowcount))
+
+    def insert_some(self, cursor: CursorWrapper, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows: one value for columns that are alike in all of them, the others row by row."""
+        columns = split(rows)
+        # So SQLite calls the columns of VALUES.
+        chosen = ", ".join("%s" if place is None else f"column{place + 1}" for place in columns.places)
+        row = f"({', '.join(['%s'] * len(columns.lists))})"
+        source = f" FROM (VALUES {', '.join([row] * len(rows))})" if columns.lists else ""
+        before, after = self.insert_new
+        # Without WHERE, ON CONFLICT would be read as the condition of a join.
+        cursor.execute(
+            f"{before} {INTO} SELECT {chosen}{source} WHERE true{after}",
+            [*columns.values, *chain.from_iterable(zip(*columns.lists, strict=True))],
+        )
 
     @cached_property
     def _direct_insert(self) -> str:
