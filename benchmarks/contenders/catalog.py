@@ -70,6 +70,7 @@ CELERY = "acknowledged before it runs: lost with its process"
 DJANGO_Q = "at least once. At its best settings: 50 at a time, no results kept, connections kept"
 DJANGO_TASKS = "no retries; what ran in a process that dies stays as running. Keeps every result; connections kept"
 EMULATOR = "in memory; one task at a time for each queue"
+STARTPROJECT = (("SOC_TASKS_BENCH_SITE", "startproject"),)
 
 CATALOG = (
     Entry("ours", "soc_tasks, SQLite NORMAL", "on_soc_tasks", "sqlite-normal", AT_LEAST_ONCE),
@@ -79,7 +80,7 @@ CATALOG = (
         "on_soc_tasks",
         "sqlite-normal",
         AT_LEAST_ONCE,
-        settings=(("SOC_TASKS_BENCH_SITE", "startproject"),),
+        settings=STARTPROJECT,
     ),
     Entry("ours-full", "soc_tasks, SQLite FULL", "on_soc_tasks", "sqlite-full", AT_LEAST_ONCE),
     Entry("ours-postgresql", "soc_tasks, PostgreSQL", "on_soc_tasks", "postgresql", AT_LEAST_ONCE),
@@ -183,6 +184,18 @@ CATALOG = (
         ".venv-emulator",
         "ours",
         0.25,
+    ),
+    Entry(
+        "emulator-middleware",
+        "gcloud-tasks-emulator, gunicorn, startproject's middleware",
+        "on_emulator",
+        "memory",
+        EMULATOR,
+        "",
+        ".venv-emulator",
+        "ours-middleware",
+        0.25,
+        STARTPROJECT,
     ),
 )
 BY_KEY = {entry.key: entry for entry in CATALOG}

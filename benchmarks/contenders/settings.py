@@ -1,15 +1,17 @@
-"""A site for the peers that need Django: no middleware, on the database that the environment names."""
+"""A site for the peers that need Django, as ours but for the apps: without middleware, or with startproject's."""
 
 from __future__ import annotations
 
 import os
 
+from benchmarks import settings
 from benchmarks.databases import read_entry
 from benchmarks.settings import *  # noqa: F403
 
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "benchmarks.contenders.emulated_site"
-INSTALLED_APPS = ["django.contrib.contenttypes", *os.environ.get("SOC_TASKS_BENCH_APPS", "").split()]
+_DJANGO = {app: None for app in ("django.contrib.contenttypes", *settings.INSTALLED_APPS) if app.startswith("django.")}
+INSTALLED_APPS = [*_DJANGO, *os.environ.get("SOC_TASKS_BENCH_APPS", "").split()]
 # By Django's default these peers connect anew for every task, which is slower.
 DATABASES = {"default": {**read_entry(), "CONN_MAX_AGE": None}}
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}

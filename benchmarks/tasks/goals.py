@@ -89,6 +89,7 @@ GOALS = (
     Goal("drain", "ours", "rate", 1.5, ("huey",)),
     Goal("drain", "ours", "rate", 10, DJANGO_PEERS, "the best Django peer"),
     Goal("drain", "ours-middleware", "rate", 10, DJANGO_PEERS, "the best Django peer"),
+    Goal("drain", "ours-middleware", "rate", 10, ("emulator-middleware",), "the peer that runs it, too"),
     Goal("drain", "ours-full", "rate", 3.5, ("huey-full",)),
     Goal("drain", "ours-postgresql", "rate", 9, POSTGRESQL_PEERS, "the best peer on PostgreSQL"),
     Goal("drain", "ours-window-10", "rate", 10_000),
@@ -117,4 +118,27 @@ GOALS = (
         for what in ("poll", "claim")
     ),
     *(Goal("memory", key, "end", 1.1, per="begin") for key in ("ours", "ours-postgresql")),
+)
+
+#: Below these something is wrong, whatever the peers do.
+FLOORS = (
+    Goal("drain", "ours", "rate", 12_000),
+    Goal("drain", "ours-middleware", "rate", 8_000),
+    Goal("drain", "ours-full", "rate", 8_000),
+    Goal("drain", "ours-window-10", "rate", 6_000),
+    Goal("drain", "ours-window-1", "rate", 3_500),
+    Goal("drain", "ours-postgresql", "rate", 7_000),
+    Goal("drain", "ours", "processor", 0.16),
+    Goal("enqueue", "ours", "one", 10_000),
+    Goal("enqueue", "ours-full", "one", 0.5, ("raw-full",)),
+    Goal("enqueue", "ours", "transaction", 20_000),
+    Goal("enqueue", "ours", "bulk", 50_000),
+    Goal("enqueue", "ours-postgresql", "one", 1_700),
+    Goal("enqueue", "ours-postgresql", "bulk", 25_000),
+    Goal("latency", "ours", "p50", 5),
+    Goal("latency", "ours", "p95", 15),
+    Goal("latency", "ours-postgresql", "p50", 8),
+    Goal("latency", "ours-postgresql", "p95", 20),
+    Goal("both", "ours", "in", 4_000),
+    Goal("both", "ours", "out", 4_000),
 )

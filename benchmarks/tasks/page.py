@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from benchmarks.tasks import plots, tables
+from benchmarks.tasks.goals import FLOORS
 from benchmarks.tasks.parts import PARTS
 from benchmarks.tasks.results import Results
 
@@ -30,6 +31,7 @@ def write_page(path: Path, results: Results) -> None:
     pictures = plots.draw(results, folder)
     page = fill_block(page, "machine", tables.make_machine(results))
     page = fill_block(page, "goals", tables.make_goals(results))
+    page = fill_block(page, "floors", tables.make_goals(results, FLOORS, "at least"))
     page = fill_block(page, "promises", tables.make_promises())
     for name in PARTS:
         if name in results:

@@ -54,7 +54,7 @@ PARTS = {
             Column("transaction", "in a transaction, /s"),
             Column("bulk", "in bulk, /s", compared=True),
         ),
-        alike=("ours-middleware", "ours-window-10", "ours-window-1", "celery-late"),
+        alike=("ours-middleware", "ours-window-10", "ours-window-1", "celery-late", "emulator-middleware"),
         raw=True,
     ),
     "drain": Part(

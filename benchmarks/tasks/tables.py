@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.contenders.catalog import BY_KEY, CATALOG, DURABILITY, SURVIVES, Entry
-from benchmarks.tasks.goals import GOALS
+from benchmarks.tasks.goals import GOALS, Goal
 from benchmarks.tasks.parts import PARTS, Column
 from benchmarks.tasks.results import Results, find_ratios, find_values, show
 
@@ -91,10 +92,10 @@ def make_machine(results: Results) -> list[str]:
     return lines
 
 
-def make_goals(results: Results) -> list[str]:
+def make_goals(results: Results, goals: Sequence[Goal] = GOALS, title: str = "goal") -> list[str]:
     """Return which goals are met."""
-    lines = make_head(["", "goal", "measured", ""])
-    for goal in GOALS:
+    lines = make_head(["", title, "measured", ""])
+    for goal in goals:
         found = goal.measure(results)
         if found:
             met = goal.is_met(found, goal.find_limit(results))
