@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Tests start programs by the hundred, beside servers and clients of gRPC in their own process. Where each fork is followed
+# by an exec, its documentation (doc/fork_support.md) says to leave its fork handlers off, which stop its threads meanwhile.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 pytest_plugins = [
     "pytester", "tests.requirements", "tests.shares", "tests.databases", "tests.emulators", "tests.figures",
