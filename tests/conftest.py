@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-# Tests start programs by the hundred, beside servers and clients of gRPC in their own process. Where each fork is followed
-# by an exec, its documentation (doc/fork_support.md) says to leave its fork handlers off, which stop its threads meanwhile.
+# Tests start programs by the hundred, beside servers and clients of gRPC in their own process. Its fork handlers stop
+# its threads meanwhile: for forks that end in an exec, doc/fork_support.md says to leave them off.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 pytest_plugins = [

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from soc_tasks.engine.keeping import spare_requests
 from soc_tasks.engine.pulse import Beat
 from soc_tasks.engine.worker import Worker
 
@@ -99,6 +100,7 @@ def be_child(options: Mapping[str, Any], life_reader: int, writer: int, tell: Ca
             with suppress(OSError):
                 os.write(writer, worker.pulse.feel().write())
 
+        spare_requests()
         worker = Worker(**options, ready=beat, recycle=True, tell=tell)
         signal.signal(signal.SIGTERM, lambda *_: worker.stop())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import TracebackType
 from typing import Any, Final
 
-from django.db import connections
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: Seconds for which a connection that was found good counts as such.
 GOOD_FOR: Final = 1.0
+
+
+class _Thread(threading.local):
+    #: Whether it keeps its connections, and tidies them itself.
+    keeps = False
+
+
+_thread: Final = _Thread()
 
 
 class HealthCheck:
@@ -58,7 +68,46 @@ def keep_connections() -> list[BaseDatabaseWrapper]:
         # A copy: other threads of this process (runserver's) are not to keep theirs.
         connection.settings_dict = {**connection.settings_dict, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
         connection.is_usable = HealthCheck(connection)
+    _thread.keeps = True
     return kept
+
+
+def tidy(kept: list[BaseDatabaseWrapper]) -> None:
+    """Do for this thread's connections, between two tasks, what Django does before and after each request."""
+    if len(connections.settings) != len(kept):
+        # The site has added databases while it runs.
+        reset_queries()
+        close_old_connections()
+        return
+    connection: Any
+    for connection in kept:
+        connection.queries_log.clear()
+        connection.close_if_unusable_or_obsolete()
+
+
+def spare_requests() -> None:
+    """Leave out Django's looks at connections, before and after each request, in threads that `tidy` theirs.
+
+    They take a seventh of what a call of a task that does nothing takes. Nothing changes in other threads. For
+    processes of workers alone: who disconnects Django's receivers for a while, as its test client does, does not know
+    of ours.
+    """
+    request_started.disconnect(reset_queries)
+    request_started.disconnect(close_old_connections)
+    request_finished.disconnect(close_old_connections)
+    request_started.connect(_begin_request)
+    request_finished.connect(_end_request)
+
+
+def _begin_request(**_: Any) -> None:
+    if not _thread.keeps:
+        reset_queries()
+        close_old_connections()
+
+
+def _end_request(**_: Any) -> None:
+    if not _thread.keeps:
+        close_old_connections()
 
 
 def count_open(kept: list[BaseDatabaseWrapper]) -> int:

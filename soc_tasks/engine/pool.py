@@ -8,6 +8,7 @@ SQLite steps over would otherwise cost it the interpreter for a whole switch int
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -20,9 +21,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from soc_tasks.engine.attempts import TIMED_OUT_NAME, Dispatch, Job, log_attempt, make_attempt
 from soc_tasks.engine.clock import Clock
 from soc_tasks.engine.cutoff import cut_off
-from soc_tasks.engine.keeping import count_open, doubt, keep_connections
+from soc_tasks.engine.keeping import count_open, doubt, keep_connections, tidy
 from soc_tasks.engine.verdicts import TIMED_OUT, Options
 from soc_tasks.values import Answer
+
+logger = logging.getLogger("soc_tasks.engine")
 
 #: Seconds for which threads wait at a closed gate at most.
 GATE: Final = 0.005
@@ -204,18 +207,28 @@ class Pool:
                 opened = count_open(seat.connections)
                 make_attempt(job, self._dispatch, self._clock, self._stopping, self._queues())
                 seat.job = None
-                if count_open(seat.connections) < opened:
-                    # What broke one may have broken those of the other threads.
-                    self.doubt()
                 if seat.written_off:
                     # The engine has answered for this one, and another thread sits here now.
                     break
+                # At first: a connection may be slow to tell that it is broken.
                 done.append(job)
+                self._tidy(seat, opened)
                 if len(done) >= self.mark and jobs:
                     # The engine thread makes its turn while this one goes on.
                     self._ring()
         finally:
             connections.close_all()
+
+    def _tidy(self, seat: _Seat, opened: int) -> None:
+        """Put this thread's connections in order after a task, before which so many of them were open."""
+        try:
+            tidy(seat.connections)
+        except Exception:
+            logger.exception("a connection could not be put in order after a task")
+            connections.close_all()
+        if count_open(seat.connections) < opened:
+            # What broke one may have broken those of the other threads.
+            self.doubt()
 
     def _rest(self, seat: _Seat, *, always: bool) -> None:
         """Sleep until the engine calls; unless `always`, only if there is no work."""

@@ -41,6 +41,7 @@ from soc_tasks.engine.children import (
 from soc_tasks.engine.dispatchers import make_dispatcher
 from soc_tasks.engine.ending import JITTER, MIB, NO_LIMITS, Limits, measure_memory
 from soc_tasks.engine.health import HealthFile
+from soc_tasks.engine.keeping import spare_requests
 from soc_tasks.engine.pace import MOST_CLAIMED
 from soc_tasks.engine.processes import describe
 from soc_tasks.engine.pulse import Beat
@@ -187,6 +188,7 @@ class Supervisor:
         if self._restarts:
             # This thread only waits from now on. A caller's connections are the caller's.
             connections.close_all()
+            spare_requests()
         worker = Worker(**self._options, dispatch=dispatch, ready=self._ready, recycle=self._restarts, tell=self._tell)
         self._stop_worker = worker.stop
         if self._signals:

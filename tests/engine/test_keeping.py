@@ -5,10 +5,16 @@ from __future__ import annotations
 import threading
 
 import pytest
-from django.db import connections
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections, reset_queries
+from django.http import HttpResponse
 
 from soc_tasks.engine import keeping
-from soc_tasks.engine.keeping import GOOD_FOR, HealthCheck, count_open, doubt, keep_connections
+from soc_tasks.engine.keeping import GOOD_FOR, HealthCheck, count_open, doubt, keep_connections, spare_requests, tidy
+from soc_tasks.engine.store import get_store
+from soc_tasks.engine.worker import Worker
+from tests.engine import urls
+from tests.engine.tasks import make_task
 
 
 class Connection:
@@ -77,3 +83,109 @@ def test_those_that_are_open_are_counted():
     open_one, closed = Connection(), Connection()
     open_one.connection, closed.connection = object(), None
     assert count_open([open_one, closed]) == 1
+
+
+@pytest.fixture
+def requests_spared():
+    """Let threads that keep their connections tidy them, as in a process of workers."""
+    spare_requests()
+    yield
+    request_started.disconnect(keeping._begin_request)
+    request_finished.disconnect(keeping._end_request)
+    request_started.connect(reset_queries)
+    request_started.connect(close_old_connections)
+    request_finished.connect(close_old_connections)
+
+
+def in_thread(work):
+    """Do something in a thread of its own, and return what it returns."""
+    found = []
+
+    def run():
+        try:
+            found.append(work())
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def request():
+    """Begin and end a request, as Django's handler does."""
+    request_started.send(sender=None, environ={})
+    request_finished.send(sender=None)
+
+
+def count_looks(*, keeps, work):
+    """Return how often this thread's connections are looked at, and what is left of a query that is logged before."""
+
+    def look():
+        kept = keep_connections() if keeps else [connections[alias] for alias in connections]
+        looks = []
+        for connection in kept:
+            connection.close_if_unusable_or_obsolete = lambda alias=connection.alias: looks.append(alias)
+            connection.queries_log.append("a query")
+        work(kept)
+        return sorted(looks), sum(len(connection.queries_log) for connection in kept)
+
+    return in_thread(look)
+
+
+@pytest.mark.usefixtures("requests_spared")
+def test_requests_leave_those_that_a_thread_keeps_to_that_thread():
+    aliases = sorted(connections)
+    assert count_looks(keeps=True, work=lambda _: request()) == ([], len(aliases))
+    assert count_looks(keeps=True, work=tidy) == (aliases, 0)
+    assert count_looks(keeps=False, work=lambda _: request()) == (sorted(2 * aliases), 0)
+
+
+def test_in_other_processes_requests_look_at_all():
+    aliases = sorted(connections)
+    assert count_looks(keeps=True, work=lambda _: request()) == (sorted(2 * aliases), 0)
+
+
+def test_those_that_were_added_later_are_looked_at_too(monkeypatch):
+    def add(_):
+        monkeypatch.setitem(connections.settings, "added", connections.settings["default"])
+        added = connections["added"]
+        added.queries_log.append("a query")
+        added.close_if_unusable_or_obsolete = lambda: looks.append("added")
+        tidy(_)
+        left.append(len(added.queries_log))
+
+    looks, left = [], []
+    assert count_looks(keeps=True, work=add) == (sorted(set(connections) - {"added"}), 0)
+    assert (looks, left) == (["added"], [0])
+
+
+@pytest.mark.usefixtures("requests_spared")
+def test_what_a_task_leaves_behind_on_a_connection_does_not_reach_the_next(monkeypatch, file_database):
+    found = []
+
+    def leave(request):
+        connection = connections[file_database]
+        found.append((connection.get_autocommit(), len(connection.queries_log)))
+        connection.queries_log.append("a query")
+        connection.set_autocommit(False)
+        return HttpResponse()
+
+    monkeypatch.setattr(urls.urlpatterns[0], "callback", leave)
+    store = get_store(file_database)
+    store.add([make_task(f"/{urls.urlpatterns[0].pattern}") for _ in range(3)])
+    assert Worker(file_database, threads=1).run_until_empty() == 3
+    assert found == [(True, 0)] * 3
+
+
+def test_a_connection_that_cannot_be_put_in_order_is_closed_and_its_task_is_done(monkeypatch, file_database, caplog):
+    def fail(_):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr("soc_tasks.engine.pool.tidy", fail)
+    store = get_store(file_database)
+    store.add([make_task("/noop"), make_task("/noop")])
+    assert Worker(file_database, threads=1).run_until_empty() == 2
+    assert caplog.text.count("could not be put in order") == 2
+    assert store.list_tasks() == []
