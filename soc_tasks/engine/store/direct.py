@@ -6,7 +6,7 @@ Django's own, with its cursors, take as long as all that SQLite does for one tas
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -44,19 +44,23 @@ def can_be_direct(connection: Any) -> bool:
 
 
 @contextmanager
-def writing_directly(connection: Any) -> Iterator[DirectCursor]:
+def writing_directly(connection: Any, quiet: AbstractContextManager[None]) -> Iterator[DirectCursor]:
     """Hold the write lock in a transaction that Django does not know of; no `atomic()` may be entered in it.
 
     Args:
         connection: Django's, of SQLite, in autocommit mode.
+        quiet: entered for as long as this thread has the lock between two statements. The commit is one: it waits for
+            the disk, and gives the lock back before it wants the interpreter again.
     """
     connection.validate_thread_sharing()
     raw = connection.connection
-    with connection.wrap_database_errors:
+    with connection.wrap_database_errors, ExitStack() as silence:
+        silence.enter_context(quiet)
         raw.execute("BEGIN IMMEDIATE")
         cursor = raw.cursor()
         try:
             yield DirectCursor(cursor, connection)
+            silence.close()
             raw.execute("COMMIT")
         except BaseException:
             _roll_back(connection, raw, cursor)

@@ -75,7 +75,7 @@ class SqliteStore(EnqueueStore):
             with self.writing(quiet) as cursor:
                 yield cursor
         else:
-            with self._turn, quiet, writing_directly(connection) as cursor:
+            with self._turn, writing_directly(connection, quiet) as cursor:
                 yield cursor
 
     def missing_table(self, error: DatabaseError) -> bool:
