@@ -44,7 +44,7 @@ def make_request_steps() -> list[Step]:
     from soc_tasks import logs, signals, startTask
     from soc_tasks.engine.attempts import Job, make_attempt
     from soc_tasks.engine.dispatch import InProcessDispatcher
-    from soc_tasks.engine.keeping import keep_connections
+    from soc_tasks.engine.keeping import keep_connections, requests_spared, tidy
     from soc_tasks.engine.store import get_store
     from soc_tasks.engine.verdicts import judge
     from soc_tasks.logic.forms import encode_context
@@ -57,7 +57,7 @@ def make_request_steps() -> list[Step]:
     store = get_store("default")
     worker = store.join("benchmark", os.getpid(), 0)
     plain, typed = store.exchange(worker, [], 10)
-    keep_connections()
+    kept = keep_connections()
     connections["default"].ensure_connection()
     dispatch = InProcessDispatcher(own_threads=True)
 
@@ -65,6 +65,7 @@ def make_request_steps() -> list[Step]:
         job = Job(leased)
         make_attempt(job, dispatch, store.clock, lambda: False, store.options())
         assert job.answer is not None
+        tidy(kept)
         judge(leased, job.answer, job.started, job.ended, store.options())
 
     def log() -> None:
@@ -98,8 +99,8 @@ def make_request_steps() -> list[Step]:
     full = Meta(start_id=start_id, json_keys=("student",)).to_header()
     return [
         Step("**a request that does nothing**", make_asker("/nothing/")),
-        Step("**a call of a task**: request, view, answer, verdict", lambda: attempt(plain)),
-        Step("a call with a typed context", lambda: attempt(typed)),
+        Step("**a call of a task**: request, view, answer, verdict", lambda: attempt(plain), around=requests_spared),
+        Step("a call with a typed context", lambda: attempt(typed), around=requests_spared),
         Step("  its row made a task", plain.to_task),
         Step("  its header read, plain", lambda: Meta.from_header(write_plain(start_id))),
         Step("  its header read, with typed keys", lambda: Meta.from_header(full)),

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from soc_tasks.engine.keeping import spare_requests
+from soc_tasks.engine.keeping import requests_spared
 from soc_tasks.engine.pulse import Beat
 from soc_tasks.engine.worker import Worker
 
@@ -100,12 +100,12 @@ def be_child(options: Mapping[str, Any], life_reader: int, writer: int, tell: Ca
             with suppress(OSError):
                 os.write(writer, worker.pulse.feel().write())
 
-        spare_requests()
         worker = Worker(**options, ready=beat, recycle=True, tell=tell)
         signal.signal(signal.SIGTERM, lambda *_: worker.stop())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         threading.Thread(target=_outlive_nobody, args=(life_reader, worker), daemon=True).start()
-        failed = run_in_thread(worker, lambda: False, beat)
+        with requests_spared():
+            failed = run_in_thread(worker, lambda: False, beat)
         # One that was stopped while it waited to be replaced may have cut tasks off like any other.
         replaced = worker.ending.recycled and (worker.ending.hung or not worker.cut_off)
         status = RECYCLED if replaced else int(failed or worker.cut_off)

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 from django.db import connections
@@ -41,7 +41,7 @@ from soc_tasks.engine.children import (
 from soc_tasks.engine.dispatchers import make_dispatcher
 from soc_tasks.engine.ending import JITTER, MIB, NO_LIMITS, Limits, measure_memory
 from soc_tasks.engine.health import HealthFile
-from soc_tasks.engine.keeping import spare_requests
+from soc_tasks.engine.keeping import requests_spared
 from soc_tasks.engine.pace import MOST_CLAIMED
 from soc_tasks.engine.processes import describe
 from soc_tasks.engine.pulse import Beat
@@ -188,7 +188,6 @@ class Supervisor:
         if self._restarts:
             # This thread only waits from now on. A caller's connections are the caller's.
             connections.close_all()
-            spare_requests()
         worker = Worker(**self._options, dispatch=dispatch, ready=self._ready, recycle=self._restarts, tell=self._tell)
         self._stop_worker = worker.stop
         if self._signals:
@@ -198,7 +197,8 @@ class Supervisor:
             self._said_ready = worker.pulse.ready
             self._tell_health([(os.getpid(), worker.pulse.feel())])
 
-        failed = run_in_thread(worker, self._overdue, look)
+        with requests_spared() if self._restarts else nullcontext():
+            failed = run_in_thread(worker, self._overdue, look)
         if worker.ending.recycled and self._stopped_at is None:
             os.environ[RESTARTS] = str(self._replaced + 1)
             start_anew()

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections, connections, reset_queries
+from django.db import connections
 from django.http import HttpResponse
 
 from soc_tasks.engine import keeping
-from soc_tasks.engine.keeping import GOOD_FOR, HealthCheck, count_open, doubt, keep_connections, spare_requests, tidy
+from soc_tasks.engine.keeping import GOOD_FOR, HealthCheck, count_open, doubt, keep_connections, requests_spared, tidy
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.worker import Worker
 from tests.engine import urls
@@ -85,16 +85,11 @@ def test_those_that_are_open_are_counted():
     assert count_open([open_one, closed]) == 1
 
 
-@pytest.fixture
-def requests_spared():
+@pytest.fixture(name="spared")
+def spared_requests():
     """Let threads that keep their connections tidy them, as in a process of workers."""
-    spare_requests()
-    yield
-    request_started.disconnect(keeping._begin_request)
-    request_finished.disconnect(keeping._end_request)
-    request_started.connect(reset_queries)
-    request_started.connect(close_old_connections)
-    request_finished.connect(close_old_connections)
+    with requests_spared():
+        yield
 
 
 def in_thread(work):
@@ -134,7 +129,7 @@ def count_looks(*, keeps, work):
     return in_thread(look)
 
 
-@pytest.mark.usefixtures("requests_spared")
+@pytest.mark.usefixtures("spared")
 def test_requests_leave_those_that_a_thread_keeps_to_that_thread():
     aliases = sorted(connections)
     assert count_looks(keeps=True, work=lambda _: request()) == ([], len(aliases))
@@ -143,6 +138,9 @@ def test_requests_leave_those_that_a_thread_keeps_to_that_thread():
 
 
 def test_in_other_processes_requests_look_at_all():
+    with requests_spared():
+        # What was left out comes back.
+        pass
     aliases = sorted(connections)
     assert count_looks(keeps=True, work=lambda _: request()) == (sorted(2 * aliases), 0)
 
@@ -161,7 +159,7 @@ def test_those_that_were_added_later_are_looked_at_too(monkeypatch):
     assert (looks, left) == (["added"], [0])
 
 
-@pytest.mark.usefixtures("requests_spared")
+@pytest.mark.usefixtures("spared")
 def test_what_a_task_leaves_behind_on_a_connection_does_not_reach_the_next(monkeypatch, file_database):
     found = []
 
