@@ -57,7 +57,7 @@ def make_request_steps() -> list[Step]:
     store = get_store("default")
     worker = store.join("benchmark", os.getpid(), 0)
     plain, typed = store.exchange(worker, [], 10)
-    kept = keep_connections()
+    keep_connections()
     connections["default"].ensure_connection()
     dispatch = InProcessDispatcher(own_threads=True)
 
@@ -65,7 +65,7 @@ def make_request_steps() -> list[Step]:
         job = Job(leased)
         make_attempt(job, dispatch, store.clock, lambda: False, store.options())
         assert job.answer is not None
-        tidy(kept)
+        tidy()
         judge(leased, job.answer, job.started, job.ended, store.options())
 
     def log() -> None:

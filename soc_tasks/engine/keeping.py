@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final
 
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger("soc_tasks.engine")
 
 #: Seconds for which a connection that was found good counts as such.
 GOOD_FOR: Final = 1.0
@@ -74,24 +77,37 @@ def keep_connections() -> list[BaseDatabaseWrapper]:
     return kept
 
 
-def tidy(kept: list[BaseDatabaseWrapper]) -> None:
+def tidy() -> None:
     """Do for this thread's connections, between two tasks, what Django does before and after each request."""
-    if len(connections.settings) != len(kept):
-        # The site has added databases while it runs.
-        reset_queries()
-        close_old_connections()
-        return
     connection: Any
-    for connection in kept:
+    for connection in connections.all(initialized_only=True):
         connection.queries_log.clear()
-        connection.close_if_unusable_or_obsolete()
+        try:
+            connection.close_if_unusable_or_obsolete()
+        except Exception:
+            logger.exception("the connection to %s could not be put in order, and is closed", connection.alias)
+            with suppress(Exception):
+                connection.close()
 
 
-#: What Django does about all connections of a thread before and after each of its requests.
-_DJANGOS: Final = (
-    (request_started, reset_queries),
-    (request_started, close_old_connections),
-    (request_finished, close_old_connections),
+def _stand_in(receiver: Callable[..., None]) -> Callable[..., None]:
+    """Return what does the same in threads that do not keep their connections."""
+
+    def receive(**given: Any) -> None:
+        if not _thread.keeps:
+            receiver(**given)
+
+    return receive
+
+
+#: What Django does about all connections of a thread before and after each of its requests, and what stands in for it.
+_LOOKS: Final = tuple(
+    (signal, receiver, _stand_in(receiver))
+    for signal, receiver in (
+        (request_started, reset_queries),
+        (request_started, close_old_connections),
+        (request_finished, close_old_connections),
+    )
 )
 
 
@@ -99,32 +115,20 @@ _DJANGOS: Final = (
 def requests_spared() -> Iterator[None]:
     """Leave out Django's looks at connections, before and after each request, in threads that `tidy` theirs.
 
-    They take a seventh of what a call of a task that does nothing takes. Nothing changes in other threads. For
-    processes of workers alone: who disconnects Django's receivers for a while, as its test client does, does not know
-    of ours.
+    There are three, and they take a seventh of what a call of a task that does nothing takes. For processes of workers
+    alone. Nothing changes in other threads; and who disconnects Django's receivers for a while, as its test client
+    does, disconnects these, and connects Django's again.
     """
-    for signal, receiver in _DJANGOS:
-        signal.disconnect(receiver)
-    request_started.connect(_begin_request)
-    request_finished.connect(_end_request)
+    for signal, receiver, stand_in in _LOOKS:
+        if signal.disconnect(receiver):
+            # As which a signal knows the receiver.
+            signal.connect(stand_in, dispatch_uid=id(receiver))
     try:
         yield
     finally:
-        request_started.disconnect(_begin_request)
-        request_finished.disconnect(_end_request)
-        for signal, receiver in _DJANGOS:
-            signal.connect(receiver)
-
-
-def _begin_request(**_: Any) -> None:
-    if not _thread.keeps:
-        reset_queries()
-        close_old_connections()
-
-
-def _end_request(**_: Any) -> None:
-    if not _thread.keeps:
-        close_old_connections()
+        for signal, receiver, _ in _LOOKS:
+            if signal.disconnect(dispatch_uid=id(receiver)):
+                signal.connect(receiver)
 
 
 def count_open(kept: list[BaseDatabaseWrapper]) -> int:

@@ -8,7 +8,6 @@ SQLite steps over would otherwise cost it the interpreter for a whole switch int
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -24,8 +23,6 @@ from soc_tasks.engine.cutoff import cut_off
 from soc_tasks.engine.keeping import count_open, doubt, keep_connections, tidy
 from soc_tasks.engine.verdicts import TIMED_OUT, Options
 from soc_tasks.values import Answer
-
-logger = logging.getLogger("soc_tasks.engine")
 
 #: Seconds for which threads wait at a closed gate at most.
 GATE: Final = 0.005
@@ -147,10 +144,11 @@ class Pool:
                 continue
             seat.written_off = True
             self._seats.remove(seat)
-            job.answer = answer = Answer(status=TIMED_OUT)
-            job.ended = self._clock.now()
-            job.seconds = now - job.began
-            log_attempt(job, answer, TIMED_OUT_NAME)
+            if job.answer is None:
+                job.answer = answer = Answer(status=TIMED_OUT)
+                job.ended = self._clock.now()
+                job.seconds = now - job.began
+                log_attempt(job, answer, TIMED_OUT_NAME)
             cut_off(seat.thread, seat.connections)
             abandoned.append(job)
             self._start_one()
@@ -206,13 +204,13 @@ class Pool:
                 seat.job = job
                 opened = count_open(seat.connections)
                 make_attempt(job, self._dispatch, self._clock, self._stopping, self._queues())
-                seat.job = None
-                if seat.written_off:
-                    # The engine has answered for this one, and another thread sits here now.
-                    break
-                # At first: a connection may be slow to tell that it is broken.
+                # At first: a connection may be slow to tell that it is broken, and its thread hangs until it does.
                 done.append(job)
+                if seat.written_off:
+                    # Another thread sits here now. If the engine has answered for this one, that counts.
+                    break
                 self._tidy(seat, opened)
+                seat.job = None
                 if len(done) >= self.mark and jobs:
                     # The engine thread makes its turn while this one goes on.
                     self._ring()
@@ -221,11 +219,7 @@ class Pool:
 
     def _tidy(self, seat: _Seat, opened: int) -> None:
         """Put this thread's connections in order after a task, before which so many of them were open."""
-        try:
-            tidy(seat.connections)
-        except Exception:
-            logger.exception("a connection could not be put in order after a task")
-            connections.close_all()
+        tidy()
         if count_open(seat.connections) < opened:
             # What broke one may have broken those of the other threads.
             self.doubt()
@@ -244,3 +238,5 @@ class Pool:
         if self._done:
             self._ring()
         seat.call.acquire()
+        # What was used in a turn that this thread was lent, by a log handler say, may have broken in the meantime.
+        tidy()

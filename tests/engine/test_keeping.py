@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from django.core.signals import request_finished, request_started
-from django.db import connections
+from django.db import close_old_connections, connections
 from django.http import HttpResponse
 
 from soc_tasks.engine import keeping
@@ -114,17 +114,23 @@ def request():
     request_finished.send(sender=None)
 
 
+def watch(connection, looks):
+    """Note each look at a connection, and give it a query that was logged."""
+    connection.close_if_unusable_or_obsolete = lambda: looks.append(connection.alias)
+    connection.queries_log.append("a query")
+
+
 def count_looks(*, keeps, work):
-    """Return how often this thread's connections are looked at, and what is left of a query that is logged before."""
+    """Return how often this thread's connections are looked at, and what is left of queries that were logged before."""
 
     def look():
-        kept = keep_connections() if keeps else [connections[alias] for alias in connections]
-        looks = []
-        for connection in kept:
-            connection.close_if_unusable_or_obsolete = lambda alias=connection.alias: looks.append(alias)
-            connection.queries_log.append("a query")
-        work(kept)
-        return sorted(looks), sum(len(connection.queries_log) for connection in kept)
+        if keeps:
+            keep_connections()
+        looks, watched = [], [connections[alias] for alias in connections]
+        for connection in watched:
+            watch(connection, looks)
+        work()
+        return sorted(looks), sum(len(connection.queries_log) for connection in watched)
 
     return in_thread(look)
 
@@ -132,31 +138,52 @@ def count_looks(*, keeps, work):
 @pytest.mark.usefixtures("spared")
 def test_requests_leave_those_that_a_thread_keeps_to_that_thread():
     aliases = sorted(connections)
-    assert count_looks(keeps=True, work=lambda _: request()) == ([], len(aliases))
+    assert count_looks(keeps=True, work=request) == ([], len(aliases))
     assert count_looks(keeps=True, work=tidy) == (aliases, 0)
-    assert count_looks(keeps=False, work=lambda _: request()) == (sorted(2 * aliases), 0)
+    assert count_looks(keeps=False, work=request) == (sorted(2 * aliases), 0)
 
 
 def test_in_other_processes_requests_look_at_all():
     with requests_spared():
         # What was left out comes back.
         pass
-    aliases = sorted(connections)
-    assert count_looks(keeps=True, work=lambda _: request()) == (sorted(2 * aliases), 0)
+    assert count_looks(keeps=True, work=request) == (sorted(2 * list(connections)), 0)
 
 
-def test_those_that_were_added_later_are_looked_at_too(monkeypatch):
-    def add(_):
+@pytest.mark.usefixtures("spared")
+def test_who_leaves_out_djangos_looks_for_a_while_leaves_out_these():
+    """As Django's test client does."""
+    assert request_started.disconnect(close_old_connections)
+    assert request_finished.disconnect(close_old_connections)
+    assert count_looks(keeps=False, work=request) == ([], 0)
+    request_started.connect(close_old_connections)
+    request_finished.connect(close_old_connections)
+    assert count_looks(keeps=False, work=request) == (sorted(2 * list(connections)), 0)
+
+
+def test_what_a_site_has_left_out_stays_so():
+    request_finished.disconnect(close_old_connections)
+    try:
+        with requests_spared():
+            assert count_looks(keeps=False, work=request) == (sorted(connections), 0)
+        assert count_looks(keeps=False, work=request) == (sorted(connections), 0)
+    finally:
+        request_finished.connect(close_old_connections)
+
+
+def test_those_that_came_later_are_looked_at_too(monkeypatch):
+    def change():
         monkeypatch.setitem(connections.settings, "added", connections.settings["default"])
-        added = connections["added"]
-        added.queries_log.append("a query")
-        added.close_if_unusable_or_obsolete = lambda: looks.append("added")
-        tidy(_)
-        left.append(len(added.queries_log))
+        del connections["other"]
+        for alias in ("added", "other"):
+            watch(connections[alias], looks)
+        tidy()
+        assert not connections["added"].queries_log
 
-    looks, left = [], []
-    assert count_looks(keeps=True, work=add) == (sorted(set(connections) - {"added"}), 0)
-    assert (looks, left) == (["added"], [0])
+    looks = []
+    found, _ = count_looks(keeps=True, work=change)
+    assert found == sorted(set(connections) - {"added", "other"})
+    assert sorted(looks) == ["added", "other"]
 
 
 @pytest.mark.usefixtures("spared")
@@ -177,13 +204,18 @@ def test_what_a_task_leaves_behind_on_a_connection_does_not_reach_the_next(monke
     assert found == [(True, 0)] * 3
 
 
-def test_a_connection_that_cannot_be_put_in_order_is_closed_and_its_task_is_done(monkeypatch, file_database, caplog):
-    def fail(_):
+def test_one_that_cannot_be_put_in_order_is_closed_and_the_others_are_looked_at(file_database, caplog):
+    def fail():
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr("soc_tasks.engine.pool.tidy", fail)
-    store = get_store(file_database)
-    store.add([make_task("/noop"), make_task("/noop")])
-    assert Worker(file_database, threads=1).run_until_empty() == 2
-    assert caplog.text.count("could not be put in order") == 2
-    assert store.list_tasks() == []
+    def look():
+        looks, broken = [], connections[file_database]
+        for alias in connections:
+            watch(connections[alias], looks)
+        broken.ensure_connection()
+        broken.close_if_unusable_or_obsolete = fail
+        tidy()
+        return looks, broken.connection
+
+    assert in_thread(look) == ([alias for alias in connections if alias != file_database], None)
+    assert f"the connection to {file_database} could not be put in order" in caplog.text

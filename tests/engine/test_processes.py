@@ -35,6 +35,13 @@ def test_until_empty_runs_all_and_ends(store, run, ran):
     assert store.list_workers() == []
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_in_worker_processes_threads_alone_look_at_their_connections(store, run, ran, processes):
+    store.add([note(ran, "t", path="/looks")])
+    assert run("--processes", processes, "--until-empty").wait(60) == 0
+    assert [found for found, _ in ran()] == ["False"]
+
+
 def test_sigterm_ends_gracefully(store, run, ran):
     process = run("--processes", "2", "--threads", "1")
     store.add([note(ran, f"w{number}", path="/wait") for number in range(6)])

@@ -150,6 +150,59 @@ def test_an_exchange_that_cannot_be_undone_loses_its_connection(store, claimed, 
     assert names(store.exchange(worker, done(*leased), 1)) == ["second"]
 
 
+@pytest.mark.parametrize("broken", ["", "BEGIN IMMEDIATE", "DELETE", "COMMIT"])
+def test_an_exchange_is_quiet_until_its_commit(store, claimed, monkeypatch, broken):
+    """What others do meanwhile goes on once, before the disk is waited for, however it ends."""
+    worker, leased = claimed
+    said = []
+
+    class Quiet:
+        def __enter__(self):
+            said.append("quiet")
+
+        def __exit__(self, *_):
+            said.append("goes on")
+
+    class Telling:
+        """The driver's connection, and its cursor."""
+
+        def __init__(self, raw):
+            self.raw = raw
+
+        def __getattr__(self, name):
+            return getattr(self.raw, name)
+
+        def cursor(self, *given):
+            return Telling(self.raw.cursor(*given))
+
+        def execute(self, sql, *parameters, method="execute"):
+            said.append(sql.partition(" ")[0])
+            if broken and sql.startswith(broken):
+                raise sqlite3.OperationalError("disk I/O error")
+            return getattr(self.raw, method)(sql, *parameters)
+
+        def executemany(self, sql, *parameters):
+            return self.execute(sql, *parameters, method="executemany")
+
+    def exchange():
+        return names(store.exchange(worker, done(*leased), 1, quiet=Quiet()))
+
+    connection = connections[store.alias]
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "connection", Telling(connection.connection))
+        if not broken:
+            assert exchange() == ["second"]
+            assert said[0] == "quiet"
+            assert said[-2:] == ["goes on", "COMMIT"]
+            return
+        with pytest.raises(OperationalError, match="disk I/O error"):
+            exchange()
+    assert (said.count("quiet"), said.count("goes on")) == (1, 1)
+    assert ("COMMIT" in said) == (broken == "COMMIT")
+    # Undone, and the next one finds all as it was.
+    assert exchange() == ["second"]
+
+
 def test_an_exchange_meets_a_lock_as_any_transaction_does(store, claimed, other):
     worker, leased = claimed
     connections[store.alias].cursor().execute("PRAGMA busy_timeout = 1")

@@ -156,6 +156,25 @@ def test_an_attempt_past_its_deadline_is_abandoned_and_its_late_answer_ignored(s
     assert store.get_task("default", "hung").attempts == 1
 
 
+def test_a_thread_that_hangs_between_two_tasks_is_replaced_and_its_task_is_done(store, start, monkeypatch):
+    """As one may that asks a connection with an error whether it is broken."""
+    let_go = threading.Event()
+
+    def hang():
+        if views.seen and not let_go.is_set():
+            assert let_go.wait(60)
+
+    monkeypatch.setattr("soc_tasks.engine.pool.tidy", hang)
+    start(threads=1)
+    store.add([make_task(name="first", dispatch_deadline=0.05)])
+    until(lambda: store.list_tasks() == [])
+    # The only thread hangs. What it does not get to comes back to be claimed, until there is another thread.
+    store.add([make_task("/answer/204", name="second")])
+    until(lambda: store.list_tasks() == [])
+    let_go.set()
+    assert [path for path, _, _ in views.seen] == ["/count", "/answer/204"]
+
+
 def test_the_default_deadline_is_ten_minutes(store):
     store.add([make_task()])
     Worker(store.alias).run_until_empty()

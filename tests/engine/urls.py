@@ -11,6 +11,7 @@ urlpatterns = [
     path("count", views.count),
     path("answer/<int:status>", views.answer),
     path("busy", views.busy),
+    path("looks", views.looks),
     path("wait", views.wait),
     path("suicide", views.suicide),
     path("crash", views.crash),

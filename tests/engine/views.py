@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 
+from django.core.signals import request_finished
+from django.db import close_old_connections
 from django.http import HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -42,6 +44,14 @@ def answer(request, status):
 def busy(request):
     seen.append((request.get_full_path(), request.body, request.environ[DELIVERY_KEY]))
     return HttpResponse(status=500, headers={OUTCOME_HEADER: "busy"})
+
+
+def looks(request):
+    """Note whether Django looks at this process's connections after each request."""
+    receivers = [receiver for receiver, _ in request_finished.send_robust(sender=None)]
+    with open(request.body.decode().partition("\n")[0], "a") as file:
+        file.write(f"{close_old_connections in receivers} {os.getpid()}\n")
+    return HttpResponse()
 
 
 def wait(request):

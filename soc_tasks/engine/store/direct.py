@@ -50,7 +50,8 @@ def writing_directly(connection: Any, quiet: AbstractContextManager[None]) -> It
     Args:
         connection: Django's, of SQLite, in autocommit mode.
         quiet: entered for as long as this thread has the lock between two statements. The commit is one: it waits for
-            the disk, and gives the lock back before it wants the interpreter again.
+            the disk, and gives the lock back before it wants the interpreter again. (Other workers get their turn
+            later for that; in all two processes do more on FULL, and as much on NORMAL.)
     """
     connection.validate_thread_sharing()
     raw = connection.connection
