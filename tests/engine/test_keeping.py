@@ -13,6 +13,7 @@ from soc_tasks.engine import keeping
 from soc_tasks.engine.keeping import GOOD_FOR, HealthCheck, count_open, doubt, keep_connections, requests_spared, tidy
 from soc_tasks.engine.store import get_store
 from soc_tasks.engine.worker import Worker
+from tests.backends.sites.base import in_thread
 from tests.engine import urls
 from tests.engine.tasks import make_task
 
@@ -90,22 +91,6 @@ def spared_requests():
     """Let threads that keep their connections tidy them, as in a process of workers."""
     with requests_spared():
         yield
-
-
-def in_thread(work):
-    """Do something in a thread of its own, and return what it returns."""
-    found = []
-
-    def run():
-        try:
-            found.append(work())
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return found[0]
 
 
 def request():
